@@ -1,0 +1,294 @@
+"""The KL-regularised problem on finitely many answers, solved exactly.
+
+For one prompt with A answers, a reference policy and rewards, the objective
+J(pi) = E_pi[r] - beta KL(pi || pi_ref) is maximised over all policies by
+pi*(y) = pi_ref(y) exp(r(y) / beta) / Z (Rafailov et al. 2023, eq. 4; Peters et al. 2010).
+
+Policies are log-probabilities with answers in the last dimension and any number of leading
+dimensions for prompts. `beta` is a number, or a tensor of the leading shape. An answer whose
+reference probability is exactly 0 (log-probability -inf) stays at 0. Everything is in nats.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from dpo_lab import bradley_terry
+from dpo_lab.checks import check_beta, check_distribution, check_finite, check_same_shape
+from dpo_lab.errors import InputError
+
+Logps = Float[Tensor, "*prompts answers"]
+PerPrompt = Float[Tensor, "*prompts"]
+
+
+def log_partition(ref_logps: Logps, rewards: Logps, beta: float | Tensor) -> PerPrompt:
+    """log Z = log sum_y pi_ref(y) exp(r(y) / beta).
+
+    beta * log Z is the optimal value V* = J(pi*): the most that any policy can reach.
+    Raises `InputError` for beta <= 0, shapes that differ, NaN, or `ref_logps` that is no
+    distribution.
+    """
+    tilted, top = _tilt(ref_logps, rewards, beta)
+    return torch.logsumexp(tilted, -1) + top / beta
+
+
+def optimal_policy(ref_logps: Logps, rewards: Logps, beta: float | Tensor) -> Logps:
+    """Log-probabilities of pi*(y) = pi_ref(y) exp(r(y) / beta) / Z (Rafailov et al. 2023, eq. 4).
+
+    Raises `InputError` as `log_partition` does.
+    """
+    tilted, _ = _tilt(ref_logps, rewards, beta)
+    return torch.log_softmax(tilted, -1)
+
+
+def implicit_reward(policy_logps: Logps, ref_logps: Logps, beta: float | Tensor) -> Logps:
+    """beta * log(pi / pi_ref): the reward, up to a constant per prompt, that pi is optimal for.
+
+    Rafailov et al. 2023, eq. 5 without its beta log Z. It is +inf where only the reference is 0,
+    -inf where only the policy is 0, and NaN where both are: there it is not defined.
+    """
+    check_same_shape(policy_logps=policy_logps, ref_logps=ref_logps)
+    check_beta(beta)
+    return _per_answer(beta) * (policy_logps - ref_logps)
+
+
+def expected_reward(policy_logps: Logps, rewards: Logps) -> PerPrompt:
+    """E_pi[r] = sum_y pi(y) r(y)."""
+    return (policy_logps.exp() * rewards).sum(-1)
+
+
+def entropy(policy_logps: Logps) -> PerPrompt:
+    """H(pi) = -sum_y pi(y) log pi(y) in nats; an answer of probability 0 adds 0."""
+    return -_expectation(policy_logps, policy_logps)
+
+
+def kl(p_logps: Logps, q_logps: Logps) -> PerPrompt:
+    """KL(p || q) = sum_y p(y) log(p(y) / q(y)) in nats.
+
+    An answer with p = 0 adds 0; an answer with p > 0 and q = 0 makes it +inf.
+    """
+    check_same_shape(p_logps=p_logps, q_logps=q_logps)
+    check_distribution(p_logps=p_logps, q_logps=q_logps)
+    return _expectation(p_logps, p_logps - q_logps)
+
+
+def objective(
+    policy_logps: Logps, ref_logps: Logps, rewards: Logps, beta: float | Tensor
+) -> PerPrompt:
+    """J(pi) = E_pi[r] - beta KL(pi || pi_ref) (Rafailov et al. 2023, eq. 3)."""
+    check_beta(beta)
+    check_finite(rewards=rewards)
+    return expected_reward(policy_logps, rewards) - beta * kl(policy_logps, ref_logps)
+
+
+class Frontier(NamedTuple):
+    """The best reward for each KL: one entry of the first dimension per beta.
+
+    betas: (betas,). expected_rewards, kls, entropies, variances: (betas, *prompts), where the
+    variance is that of r under pi*. Along it dE[r]/dKL = beta, because
+    dE[r]/dbeta = -Var(r)/beta^2 and dKL/dbeta = -Var(r)/beta^3.
+    """
+
+    betas: Float[Tensor, "betas"]
+    expected_rewards: Float[Tensor, "betas *prompts"]
+    kls: Float[Tensor, "betas *prompts"]
+    entropies: Float[Tensor, "betas *prompts"]
+    variances: Float[Tensor, "betas *prompts"]
+
+
+def frontier(ref_logps: Logps, rewards: Logps, betas: Float[Tensor, "betas"]) -> Frontier:
+    """Reward, KL, entropy and reward variance of the optimal policy at each beta."""
+    many = betas.reshape(-1, *[1] * (ref_logps.ndim - 1)).to(ref_logps.dtype)
+    ref, r = torch.broadcast_tensors(ref_logps[None], rewards[None])
+    policy = optimal_policy(
+        ref.expand(len(betas), *ref.shape[1:]), r.expand(len(betas), *r.shape[1:]), many
+    )
+    mean = expected_reward(policy, rewards)
+    variance = expected_reward(policy, (rewards - mean[..., None]).square())
+    divergence = _expectation(policy, policy - ref_logps)
+    return Frontier(betas, mean, divergence, entropy(policy), variance)
+
+
+class LimitPolicies(NamedTuple):
+    """The ends of the path of optimal policies, as log-probabilities.
+
+    beta_to_zero: pi_ref conditioned on the best answers inside its support; ties keep the
+    reference's proportions. beta_to_infinity: pi_ref itself.
+    """
+
+    beta_to_zero: Logps
+    beta_to_infinity: Logps
+
+
+def limit_policies(ref_logps: Logps, rewards: Logps) -> LimitPolicies:
+    """Exact limits of `optimal_policy` for beta -> 0 and beta -> infinity."""
+    _, top = _tilt(ref_logps, rewards, 1.0)
+    best = rewards == top[..., None]
+    return LimitPolicies(torch.log_softmax(ref_logps.masked_fill(~best, -torch.inf), -1), ref_logps)
+
+
+class Cumulants(NamedTuple):
+    """Mean, variance and third central moment of the reward under a policy, per prompt."""
+
+    mean: PerPrompt
+    variance: PerPrompt
+    third: PerPrompt
+
+
+def reward_cumulants(policy_logps: Logps, rewards: Logps) -> Cumulants:
+    """First three cumulants of r under a policy.
+
+    Taken under the reference they give the large-beta expansions
+    KL = variance/(2 beta^2) + third/(3 beta^3) + O(beta^-4) and
+    E[r] = mean + variance/beta + third/(2 beta^2) + O(beta^-3).
+    """
+    mean = expected_reward(policy_logps, rewards)
+    centred = rewards - mean[..., None]
+    return Cumulants(
+        mean,
+        expected_reward(policy_logps, centred**2),
+        expected_reward(policy_logps, centred**3),
+    )
+
+
+def uniform_pairs(answers: int) -> Float[Tensor, "answers answers"]:
+    """Each unordered pair of different answers with equal probability (upper triangle)."""
+    upper = torch.ones(answers, answers, dtype=torch.float64).triu(1)
+    return upper / upper.sum()
+
+
+def population_dpo_loss(
+    policy_logps: Float[Tensor, "answers"],
+    ref_logps: Float[Tensor, "answers"],
+    pair_probs: Float[Tensor, "answers answers"],
+    win_probs: Float[Tensor, "answers answers"],
+    beta: float,
+) -> Float[Tensor, ""]:
+    """DPO's loss with the expectation over pairs and labels taken exactly.
+
+    pair_probs[i, j] is the probability that answers i and j are shown together (any split over
+    (i, j) and (j, i)), win_probs[i, j] that i is then preferred. With implicit rewards
+    r_hat = beta log(pi / pi_ref) the loss is the expectation of -log sigmoid(r_hat_w - r_hat_l)
+    (Rafailov et al. 2023, eq. 7). Raises `InputError` if a pair outside the reference's support
+    has positive probability.
+    """
+    _check_pairs(ref_logps, pair_probs, win_probs)
+    check_beta(beta)
+    compared = _compared(pair_probs)
+    # Answers that are never compared may lie outside the support; they must not poison the sum.
+    rewards = torch.where(compared, beta * (policy_logps - ref_logps), 0.0)
+    return -bradley_terry.log_likelihood(rewards, _expected_wins(pair_probs, win_probs))
+
+
+class PopulationFit(NamedTuple):
+    """A minimiser of the population loss: log-probabilities, its loss, and how flat it is there."""
+
+    policy_logps: Float[Tensor, "answers"]
+    loss: float
+    gradient_norm: float
+
+
+def minimise_population_dpo(
+    ref_logps: Float[Tensor, "answers"],
+    pair_probs: Float[Tensor, "answers answers"],
+    win_probs: Float[Tensor, "answers answers"],
+    beta: float,
+    *,
+    initial_logits: Float[Tensor, "answers"] | None = None,
+    max_iterations: int = 500,
+) -> PopulationFit:
+    """Minimise `population_dpo_loss` over all policies, by L-BFGS from `initial_logits`.
+
+    The start (default: the reference) matters where the comparisons do not connect all answers:
+    then many policies share the minimum and the one reached keeps whatever the loss cannot see.
+    Raises `InputError` if no finite minimiser exists (a group of answers that always wins).
+    """
+    _check_pairs(ref_logps, pair_probs, win_probs)
+    check_beta(beta)
+    wins = _expected_wins(pair_probs, win_probs)
+    bradley_terry.fit(wins)  # raises where the minimum is at infinity
+    start = ref_logps if initial_logits is None else initial_logits
+    if bool(torch.isinf(start).any()):
+        raise InputError("the starting logits must be finite")
+    # In these coordinates, theta = log pi_ref + g / beta, curvature does not depend on beta.
+    g = (beta * (start - ref_logps)).detach().double().requires_grad_()
+    optimiser = torch.optim.LBFGS(
+        [g],
+        max_iter=max_iterations,
+        tolerance_grad=1e-15,
+        tolerance_change=0.0,
+        history_size=50,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss_at_g() -> Tensor:
+        optimiser.zero_grad()
+        policy = torch.log_softmax(ref_logps + g / beta, -1)
+        loss = population_dpo_loss(policy, ref_logps, pair_probs, win_probs, beta)
+        loss.backward()
+        return loss
+
+    optimiser.step(loss_at_g)
+    loss = loss_at_g()
+    policy = torch.log_softmax(ref_logps + g.detach() / beta, -1)
+    return PopulationFit(policy, loss.item(), g.grad.norm().item())
+
+
+def _tilt(ref_logps: Tensor, rewards: Tensor, beta: float | Tensor) -> tuple[Tensor, Tensor]:
+    """log pi_ref + (r - max r) / beta, and max r over the support.
+
+    The maximum is taken off before the division: at beta = 1e-6 the quotient of a reward of 1e4
+    would swallow the digits of log pi_ref.
+    """
+    check_same_shape(ref_logps=ref_logps, rewards=rewards)
+    check_beta(beta)
+    check_finite(rewards=rewards)
+    check_distribution(ref_logps=ref_logps)
+    top = rewards.masked_fill(torch.isneginf(ref_logps), -torch.inf).amax(-1)
+    return ref_logps + (rewards - top[..., None]) / _per_answer(beta), top
+
+
+def _per_answer(beta: float | Tensor) -> float | Tensor:
+    return beta[..., None] if isinstance(beta, Tensor) else beta
+
+
+def _expectation(logps: Tensor, values: Tensor) -> Tensor:
+    """sum_y p(y) value(y) with 0 * anything = 0, in value and in gradient."""
+    inside = ~torch.isneginf(logps)
+    safe_values = values.masked_fill(~inside, 0.0)
+    return (logps.exp() * safe_values).sum(-1)
+
+
+def _compared(pair_probs: Tensor) -> Tensor:
+    return (pair_probs + pair_probs.T).sum(1) > 0
+
+
+def _expected_wins(pair_probs: Tensor, win_probs: Tensor) -> Tensor:
+    """Expected count of 'i beats j' per comparison drawn."""
+    return (pair_probs + pair_probs.T) * win_probs
+
+
+def _check_pairs(ref_logps: Tensor, pair_probs: Tensor, win_probs: Tensor) -> None:
+    answers = ref_logps.shape[-1]
+    for name, table in (("pair_probs", pair_probs), ("win_probs", win_probs)):
+        if tuple(table.shape) != (answers, answers):
+            raise InputError(f"{name} must have shape ({answers}, {answers})")
+        if bool((table < 0).any()) or not bool(torch.isfinite(table).all()):
+            raise InputError(f"{name} must hold finite numbers of at least 0")
+    if bool((pair_probs.diagonal() != 0).any()):
+        raise InputError("pair_probs has an entry on its diagonal: a pair needs two answers")
+    if abs(float(pair_probs.sum()) - 1) > 1e-6:
+        raise InputError(f"pair_probs must sum to 1, not {float(pair_probs.sum()):.6g}")
+    sums = win_probs + win_probs.T
+    used = (pair_probs + pair_probs.T) > 0
+    if bool(((sums - 1).abs()[used] > 1e-6).any()):
+        raise InputError("win_probs[i, j] + win_probs[j, i] must be 1 wherever a pair is drawn")
+    outside = _compared(pair_probs) & torch.isneginf(ref_logps)
+    if bool(outside.any()):
+        bad = outside.nonzero().flatten().tolist()
+        raise InputError(f"answers {bad} are compared but have reference probability 0")

@@ -1,0 +1,81 @@
+"""Log-probabilities of responses under a causal language model.
+
+Position t of the logits predicts token t + 1. Here every log-probability is stored at the
+token it belongs to, so a response that occupies input_ids[start:end] (EOS included) has its
+log-probabilities at [start:end] as well, and nobody has to shift twice. Spans come from lengths,
+never from comparing ids with the padding id.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dpo_lab.checks import check_same_shape
+from dpo_lab.errors import InputError
+
+
+def token_logps(
+    logits: Float[Tensor, "rows tokens vocab"], input_ids: Int[Tensor, "rows tokens"]
+) -> Float[Tensor, "rows tokens"]:
+    """log pi(token t | tokens before t), stored at t; column 0 is 0, for nothing predicts it.
+
+    Computed in float32 at least, whatever the dtype of the logits: a bfloat16 log-softmax is off
+    by up to 0.1 nats a token. Raises `InputError` if shapes differ or an id is outside the
+    vocabulary.
+    """
+    if logits.shape[:2] != input_ids.shape:
+        raise InputError(
+            f"logits have shape {tuple(logits.shape)} but input_ids {tuple(input_ids.shape)}"
+        )
+    if (
+        input_ids.numel()
+        and not 0 <= int(input_ids.min()) <= int(input_ids.max()) < logits.shape[2]
+    ):
+        raise InputError(f"input_ids must lie in 0..{logits.shape[2] - 1}, the vocabulary")
+    wide = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
+    taken = wide.gather(-1, input_ids[:, 1:, None].long()).squeeze(-1)
+    predicted = taken - torch.logsumexp(wide, -1)
+    return torch.nn.functional.pad(predicted, (1, 0))
+
+
+def response_mask(
+    starts: Int[Tensor, "rows"], ends: Int[Tensor, "rows"], tokens: int
+) -> Bool[Tensor, "rows tokens"]:
+    """True at positions start <= t < end of each row.
+
+    Raises `InputError` unless 1 <= start < end <= tokens: a response is never empty, and its
+    first token needs a token before it (BOS or prompt) to be predicted from.
+    """
+    check_same_shape(starts=starts, ends=ends)
+    bad = (starts < 1) | (ends <= starts) | (ends > tokens)
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0])
+        raise InputError(
+            f"row {row}: response span [{int(starts[row])}, {int(ends[row])}) must satisfy "
+            f"1 <= start < end <= {tokens}"
+        )
+    position = torch.arange(tokens, device=starts.device)
+    return (position >= starts[:, None]) & (position < ends[:, None])
+
+
+def sequence_logps(
+    logits: Float[Tensor, "rows tokens vocab"],
+    input_ids: Int[Tensor, "rows tokens"],
+    starts: Int[Tensor, "rows"],
+    ends: Int[Tensor, "rows"],
+    reduction: Literal["sum", "mean"] = "sum",
+) -> Float[Tensor, "rows"]:
+    """log pi(response | prompt): the sum over response tokens, EOS included.
+
+    Rafailov et al. 2023 use the sum; "mean" divides by the number of response tokens, which is
+    another objective with another scale of beta. Raises `InputError` for a bad span or reduction.
+    """
+    if reduction not in ("sum", "mean"):
+        raise InputError(f"reduction must be 'sum' or 'mean', got {reduction!r}")
+    mask = response_mask(starts, ends, input_ids.shape[1])
+    total = token_logps(logits, input_ids).masked_fill(~mask, 0.0).sum(-1)
+    return total / (ends - starts) if reduction == "mean" else total
