@@ -1,0 +1,58 @@
+# The commands of this kit. On a fresh clone they need Python >= 3.10, make, and pip's network.
+#
+#   make book    make test    make help
+#
+# Inside a conda environment made from environment.yml: make book VENV=$$CONDA_PREFIX
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.dpo_lab-installed
+EXTRAS := train,book,test
+ONE_THREAD := OMP_NUM_THREADS=1
+
+# $(call step,name,command): run one step and say how long it took.
+step = @printf '== %s\n' '$(1)'; begin=$$(date +%s); \
+  $(2) && printf '== %s: done in %s s\n' '$(1)' $$(( $$(date +%s) - begin ))
+
+.DEFAULT_GOAL := help
+.PHONY: help install book test lab notebooks check repository clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## set up .venv with the pinned versions
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(PY) || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
+	  "This kit needs Python 3.10 or newer; name one with: make PYTHON=python3.12 ...")'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(call step,install,$(PY) -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[$(EXTRAS)]')
+	@touch $@
+
+book: $(INSTALLED)  ## execute every chapter, build the site, print where it is
+	$(call step,book,$(PY) book/_tools/make_site.py)
+
+test: $(INSTALLED)  ## lint, library, notebooks, and the built pages in a browser
+	@$(MAKE) --no-print-directory check
+	$(call step,library,$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadscope -m 'not browser')
+	$(call step,notebooks,$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadscope \
+	  --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks)
+	@$(MAKE) --no-print-directory book
+	$(call step,pages,$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadscope -m browser)
+
+check: $(INSTALLED)  ## lint and format
+	$(call step,lint,$(PY) -m ruff check && $(PY) -m ruff format --check --quiet)
+
+lab: $(INSTALLED)  ## open the chapters in JupyterLab
+	$(PY) -m jupyter lab --notebook-dir=. notebooks
+
+notebooks: $(INSTALLED)  ## re-execute the chapters in place and store their outputs
+	$(call step,chapters,$(PY) book/_tools/execute.py)
+
+repository: $(INSTALLED)  ## URL=... moves the project to another address, everywhere
+	@$(PY) book/_tools/repository.py $(URL)
+
+clean:  ## delete what was built (not .venv)
+	rm -rf book/_build build dist *.egg-info
