@@ -44,12 +44,7 @@ def count_wins(
     Raises `InputError` if an index lies outside 0..items-1 or an item meets itself.
     """
     check_same_shape(winners=winners, losers=losers)
-    both = torch.cat([winners, losers])
-    if both.numel() and not 0 <= int(both.min()) <= int(both.max()) < items:
-        raise InputError(f"winners and losers must lie in 0..{items - 1}")
-    if bool((winners == losers).any()):
-        row = int((winners == losers).nonzero()[0])
-        raise InputError(f"pair {row}: item {int(winners[row])} is compared with itself")
+    _check_distinct(torch.stack([winners, losers], -1), items, "pair")
     wins = torch.zeros(items, items, dtype=torch.float64)
     wins.index_put_((winners, losers), torch.ones(len(winners), dtype=wins.dtype), accumulate=True)
     return wins
@@ -58,14 +53,24 @@ def count_wins(
 def log_likelihood(
     rewards: Float[Tensor, "items"], wins: Float[Tensor, "items items"]
 ) -> Float[Tensor, ""]:
-    """Log-likelihood of a table of wins: sum over i, j of wins[i, j] log sigmoid(r_i - r_j)."""
+    """Log-likelihood of a table of wins: sum over i, j of wins[i, j] log sigmoid(r_i - r_j).
+
+    Raises `InputError` if the table's sides are not the number of rewards.
+    """
+    if wins.shape != (len(rewards), len(rewards)):
+        raise InputError(f"wins has shape {tuple(wins.shape)} for {len(rewards)} rewards")
     return (wins * F.logsigmoid(rewards[:, None] - rewards[None, :])).sum()
 
 
 def pair_log_likelihood(
     rewards: Float[Tensor, "items"], winners: Int[Tensor, "pairs"], losers: Int[Tensor, "pairs"]
 ) -> Float[Tensor, "pairs"]:
-    """Log-likelihood of each observed comparison: log sigmoid(r_winner - r_loser)."""
+    """Log-likelihood of each observed comparison: log sigmoid(r_winner - r_loser).
+
+    Raises `InputError` if an index lies outside the rewards or an item meets itself.
+    """
+    check_same_shape(winners=winners, losers=losers)
+    _check_distinct(torch.stack([winners, losers], -1), len(rewards), "pair")
     return F.logsigmoid(rewards[winners] - rewards[losers])
 
 
@@ -75,8 +80,9 @@ class BradleyTerryFit(NamedTuple):
     rewards: (items,), each connected component centred at mean 0.
     components: (items,) label of the connected component; differences of rewards across
         components carry no information.
-    covariance: (items, items) inverse Fisher information in the centred gauge; the variance
-        of r_i - r_j (same component) is C_ii + C_jj - 2 C_ij.
+    covariance: (items, items) inverse Fisher information in the centred gauge (with a ridge,
+        inverse of information plus ridge); the variance of r_i - r_j (same component) is
+        C_ii + C_jj - 2 C_ij.
     log_likelihood: at the maximum, without the ridge term.
     iterations: Newton steps taken.
     """
@@ -98,46 +104,41 @@ def fit(
     (expected counts).
 
     Raises `InputError` if `wins` is not a square table of finite counts >= 0 with an empty
-    diagonal, or if `ridge` is 0 and no finite maximum exists: some group of items never lost to
-    the rest of its component, so its reward runs to infinity.
+    diagonal, if `ridge` is 0 and no finite maximum exists (some group of items never lost to
+    the rest of its component, so its reward runs to infinity), or if `max_iterations` steps
+    were not enough.
     """
-    _check_wins(wins)
-    if ridge < 0:
-        raise InputError(f"ridge must be at least 0, got {ridge}")
+    if not 0 <= ridge < float("inf"):
+        raise InputError(f"ridge must be finite and at least 0, got {ridge}")
     components = connected_components(wins)
     if ridge == 0:
         _check_strongly_connected(wins, components)
     wins = wins.double()
-    games = wins + wins.T
-    # Adding the projector on each component's constant makes the Laplacian invertible
-    # without moving the solution, because the gradient has no part along it.
     same = (components[:, None] == components[None, :]).double()
-    gauge = (
-        same / same.sum(1, keepdim=True) if ridge == 0 else ridge * torch.eye(len(wins)).double()
-    )
+    average = same / same.sum(1)  # the projector on the free constants
     rewards = torch.zeros(len(wins), dtype=torch.float64)
-
-    def goal(r: Tensor) -> float:
-        return float(log_likelihood(r, wins) - 0.5 * ridge * r.square().sum())
-
     for iteration in range(1, max_iterations + 1):  # noqa: B007  (reported after the loop)
-        p = win_matrix(rewards)
-        gradient = wins.sum(1) - (games * p).sum(1) - ridge * rewards
-        step = torch.linalg.solve(_laplacian(games, p) + gauge, gradient)
-        scale, start = 1.0, goal(rewards)
-        while goal(rewards + scale * step) < start - 1e-12 * abs(start) and scale > 1e-8:
-            scale /= 2
-        rewards = rewards + scale * step
-        if float(step.abs().max()) < 1e-13 * (1 + float(rewards.abs().max())):
+        invertible, _ = _invertible_information(wins, rewards, average, ridge)
+        step = torch.linalg.solve(invertible, _gradient(wins, rewards, ridge))
+        rewards = rewards + _damping(wins, rewards, step, ridge) * step
+        # Newton's error squares with every step, so what is left after this one is rounding.
+        if float(step.abs().max()) < 1e-9 * (1 + float(rewards.abs().max())):
             break
-    information = _laplacian(games, win_matrix(rewards)) + gauge
-    covariance = torch.linalg.inv(information) - (gauge if ridge == 0 else 0)
+    else:
+        raise InputError(f"no convergence in max_iterations={max_iterations} Newton steps")
+    rewards = rewards - average @ rewards
+    invertible, added = _invertible_information(wins, rewards, average, ridge)
+    covariance = torch.linalg.inv(invertible) - added
     value = float(log_likelihood(rewards, wins))
     return BradleyTerryFit(rewards, components, covariance, value, iteration)
 
 
 def connected_components(wins: Float[Tensor, "items items"]) -> Int[Tensor, "items"]:
-    """Label of each item's connected component in the graph of who met whom (0, 1, ...)."""
+    """Label of each item's connected component in the graph of who met whom (0, 1, ...).
+
+    Raises `InputError` if `wins` is not a table of finite counts >= 0 with an empty diagonal.
+    """
+    _check_wins(wins)
     met = _reachable((wins + wins.T) > 0)
     # Two items of one component reach the same set, so the set's first member names it.
     return torch.unique(met.int().argmax(1), return_inverse=True)[1]
@@ -148,8 +149,10 @@ def plackett_luce_log_likelihood(
 ) -> Float[Tensor, "rankings"]:
     """Log-likelihood of rankings, best first: sum_k [r_(k) - logsumexp(r_(k), r_(k+1), ...)].
 
-    Plackett 1975; with two places it is `pair_log_likelihood`.
+    Plackett 1975; with two places it is `pair_log_likelihood`. Raises `InputError` if a ranking
+    names an item twice or one that does not exist.
     """
+    _check_distinct(rankings, len(rewards), "ranking")
     ranked = rewards[rankings]
     rest = ranked.flip(-1).logcumsumexp(-1).flip(-1)
     return (ranked - rest).sum(-1)
@@ -166,9 +169,11 @@ def simulate_votes(
 
     A voter prefers the first item of a pair with probability sigmoid(r_first - r_second);
     afterwards each label is turned round with probability `flip_rate` (in [0, 1)).
+    Raises `InputError` if a pair names an item twice or one that does not exist.
     """
     check_probability(flip_rate, "flip_rate")
     check_finite(rewards=rewards)
+    _check_distinct(pairs, len(rewards), "pair")
     generator = torch.Generator().manual_seed(seed)
     first, second = pairs.unbind(-1)
     p = torch.sigmoid(rewards[first] - rewards[second]).double()
@@ -178,10 +183,41 @@ def simulate_votes(
     return torch.where(first_wins, first, second), torch.where(first_wins, second, first)
 
 
-def _laplacian(games: Tensor, p: Tensor) -> Tensor:
-    """Fisher information of the rewards: the graph Laplacian with weights n_ij p_ij p_ji."""
-    weights = games * p * p.T
-    return torch.diag(weights.sum(1)) - weights
+def _gradient(wins: Tensor, rewards: Tensor, ridge: float) -> Tensor:
+    """Wins minus expected wins, as a sum of small terms: 1 - p would lose its last digits."""
+    surprise = wins * win_matrix(rewards).T
+    return surprise.sum(1) - surprise.sum(0) - ridge * rewards
+
+
+def _invertible_information(
+    wins: Tensor, rewards: Tensor, average: Tensor, ridge: float
+) -> tuple[Tensor, Tensor]:
+    """Fisher information made invertible, and what that adds to its inverse.
+
+    The information is the Laplacian of the graph of comparisons with weights n_ij p_ij p_ji,
+    singular along each component's constant. The gradient has no part there, so a multiple of
+    the projector on the constants fixes them without moving the solution; a ridge does it too.
+    """
+    p = win_matrix(rewards)
+    weights = (wins + wins.T) * p * p.T
+    laplacian = torch.diag(weights.sum(1)) - weights
+    if ridge > 0:
+        return laplacian + ridge * torch.eye(len(wins), dtype=wins.dtype), torch.zeros_like(wins)
+    size = average @ laplacian.diagonal()  # of one size with the component's own information
+    size = torch.where(size > 0, size, 1.0)
+    return laplacian + average * size, average / size
+
+
+def _damping(wins: Tensor, rewards: Tensor, step: Tensor, ridge: float) -> float:
+    """The largest 1, 1/2, 1/4, ... with which the step does not lower the goal."""
+
+    def goal(r: Tensor) -> float:
+        return float(log_likelihood(r, wins) - 0.5 * ridge * r.square().sum())
+
+    scale, start = 1.0, goal(rewards)
+    while goal(rewards + scale * step) < start - 1e-12 * abs(start) and scale > 1e-8:
+        scale /= 2
+    return scale
 
 
 def _reachable(edges: Bool[Tensor, "items items"]) -> Bool[Tensor, "items items"]:
@@ -192,9 +228,22 @@ def _reachable(edges: Bool[Tensor, "items items"]) -> Bool[Tensor, "items items"
     return reach
 
 
+def _check_distinct(rows: Tensor, items: int, kind: str) -> None:
+    """Raise `InputError` unless every row holds different indices in 0..items-1."""
+    outside = (rows < 0) | (rows >= items)
+    if bool(outside.any()):
+        row, place = outside.nonzero()[0].tolist()
+        raise InputError(f"{kind} {row}: item {int(rows[row, place])} is not in 0..{items - 1}")
+    ordered = rows.sort(-1).values
+    repeated = ordered[:, 1:] == ordered[:, :-1]
+    if bool(repeated.any()):
+        row, place = repeated.nonzero()[0].tolist()
+        raise InputError(f"{kind} {row}: item {int(ordered[row, place])} is compared with itself")
+
+
 def _check_wins(wins: Tensor) -> None:
-    if wins.ndim != 2 or wins.shape[0] != wins.shape[1]:
-        raise InputError(f"wins must be a square table, got shape {tuple(wins.shape)}")
+    if wins.ndim != 2 or wins.shape[0] != wins.shape[1] or not len(wins):
+        raise InputError(f"wins must be a square table of counts, got shape {tuple(wins.shape)}")
     check_finite(wins=wins)
     if bool((wins < 0).any()):
         raise InputError("wins holds a negative count")
