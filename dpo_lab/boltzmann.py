@@ -18,7 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dpo_lab import bradley_terry
-from dpo_lab.checks import check_beta, check_distribution, check_finite, check_same_shape
+from dpo_lab.checks import (
+    check_beta,
+    check_distribution,
+    check_finite,
+    check_logps,
+    check_same_shape,
+)
 from dpo_lab.errors import InputError
 
 Logps = Float[Tensor, "*prompts answers"]
@@ -29,8 +35,8 @@ def log_partition(ref_logps: Logps, rewards: Logps, beta: float | Tensor) -> Per
     """log Z = log sum_y pi_ref(y) exp(r(y) / beta).
 
     beta * log Z is the optimal value V* = J(pi*): the most that any policy can reach.
-    Raises `InputError` for beta <= 0, shapes that differ, NaN, or `ref_logps` that is no
-    distribution.
+    Raises `InputError` for beta <= 0, shapes that differ, rewards that are not finite
+    floating-point numbers, or `ref_logps` that is no distribution.
     """
     tilted, top = _tilt(ref_logps, rewards, beta)
     return torch.logsumexp(tilted, -1) + top / beta
@@ -52,36 +58,43 @@ def implicit_reward(policy_logps: Logps, ref_logps: Logps, beta: float | Tensor)
     -inf where only the policy is 0, and NaN where both are: there it is not defined.
     """
     check_same_shape(policy_logps=policy_logps, ref_logps=ref_logps)
-    check_beta(beta)
+    check_logps(policy_logps=policy_logps, ref_logps=ref_logps)
+    _check_beta_for(policy_logps, beta)
     return _per_answer(beta) * (policy_logps - ref_logps)
 
 
 def expected_reward(policy_logps: Logps, rewards: Logps) -> PerPrompt:
     """E_pi[r] = sum_y pi(y) r(y)."""
-    return (policy_logps.exp() * rewards).sum(-1)
+    check_same_shape(policy_logps=policy_logps, rewards=rewards)
+    check_distribution(policy_logps=policy_logps)
+    check_finite(rewards=rewards)
+    return _expectation(policy_logps, rewards)
 
 
 def entropy(policy_logps: Logps) -> PerPrompt:
     """H(pi) = -sum_y pi(y) log pi(y) in nats; an answer of probability 0 adds 0."""
+    check_distribution(policy_logps=policy_logps)
     return -_expectation(policy_logps, policy_logps)
 
 
 def kl(p_logps: Logps, q_logps: Logps) -> PerPrompt:
     """KL(p || q) = sum_y p(y) log(p(y) / q(y)) in nats.
 
-    An answer with p = 0 adds 0; an answer with p > 0 and q = 0 makes it +inf.
+    An answer with p = 0 adds 0; an answer with p > 0 and q = 0 makes it +inf (with a gradient
+    of 0 from there, so that nothing becomes NaN).
     """
     check_same_shape(p_logps=p_logps, q_logps=q_logps)
     check_distribution(p_logps=p_logps, q_logps=q_logps)
-    return _expectation(p_logps, p_logps - q_logps)
+    outside = torch.isneginf(q_logps) & ~torch.isneginf(p_logps)
+    inside = _expectation(p_logps, (p_logps - q_logps).masked_fill(outside, 0.0))
+    return inside.masked_fill(outside.any(-1), torch.inf)
 
 
 def objective(
     policy_logps: Logps, ref_logps: Logps, rewards: Logps, beta: float | Tensor
 ) -> PerPrompt:
     """J(pi) = E_pi[r] - beta KL(pi || pi_ref) (Rafailov et al. 2023, eq. 3)."""
-    check_beta(beta)
-    check_finite(rewards=rewards)
+    _check_beta_for(policy_logps, beta)
     return expected_reward(policy_logps, rewards) - beta * kl(policy_logps, ref_logps)
 
 
@@ -102,15 +115,16 @@ class Frontier(NamedTuple):
 
 def frontier(ref_logps: Logps, rewards: Logps, betas: Float[Tensor, "betas"]) -> Frontier:
     """Reward, KL, entropy and reward variance of the optimal policy at each beta."""
+    check_same_shape(ref_logps=ref_logps, rewards=rewards)
+    if betas.ndim != 1:
+        raise InputError(f"betas must have one dimension, got shape {tuple(betas.shape)}")
+    check_beta(betas, "betas")
     many = betas.reshape(-1, *[1] * (ref_logps.ndim - 1)).to(ref_logps.dtype)
-    ref, r = torch.broadcast_tensors(ref_logps[None], rewards[None])
-    policy = optimal_policy(
-        ref.expand(len(betas), *ref.shape[1:]), r.expand(len(betas), *r.shape[1:]), many
-    )
-    mean = expected_reward(policy, rewards)
-    variance = expected_reward(policy, (rewards - mean[..., None]).square())
-    divergence = _expectation(policy, policy - ref_logps)
-    return Frontier(betas, mean, divergence, entropy(policy), variance)
+    ref = ref_logps.expand(len(betas), *ref_logps.shape)
+    r = rewards.expand_as(ref)
+    policy = optimal_policy(ref, r, many)
+    mean, variance, _ = reward_cumulants(policy, r)
+    return Frontier(betas, mean, kl(policy, ref), entropy(policy), variance)
 
 
 class LimitPolicies(NamedTuple):
@@ -150,13 +164,15 @@ def reward_cumulants(policy_logps: Logps, rewards: Logps) -> Cumulants:
     centred = rewards - mean[..., None]
     return Cumulants(
         mean,
-        expected_reward(policy_logps, centred**2),
-        expected_reward(policy_logps, centred**3),
+        _expectation(policy_logps, centred**2),
+        _expectation(policy_logps, centred**3),
     )
 
 
 def uniform_pairs(answers: int) -> Float[Tensor, "answers answers"]:
     """Each unordered pair of different answers with equal probability (upper triangle)."""
+    if answers < 2:
+        raise InputError(f"answers must be at least 2 to make a pair, got {answers}")
     upper = torch.ones(answers, answers, dtype=torch.float64).triu(1)
     return upper / upper.sum()
 
@@ -176,6 +192,8 @@ def population_dpo_loss(
     (Rafailov et al. 2023, eq. 7). Raises `InputError` if a pair outside the reference's support
     has positive probability.
     """
+    check_same_shape(ref_logps=ref_logps, policy_logps=policy_logps)
+    check_distribution(policy_logps=policy_logps)
     _check_pairs(ref_logps, pair_probs, win_probs)
     check_beta(beta)
     compared = _compared(pair_probs)
@@ -209,13 +227,14 @@ def minimise_population_dpo(
     """
     _check_pairs(ref_logps, pair_probs, win_probs)
     check_beta(beta)
-    wins = _expected_wins(pair_probs, win_probs)
-    bradley_terry.fit(wins)  # raises where the minimum is at infinity
+    bradley_terry.fit(_expected_wins(pair_probs, win_probs))  # raises: minimum at infinity
     start = ref_logps if initial_logits is None else initial_logits
-    if bool(torch.isinf(start).any()):
-        raise InputError("the starting logits must be finite")
-    # In these coordinates, theta = log pi_ref + g / beta, curvature does not depend on beta.
-    g = (beta * (start - ref_logps)).detach().double().requires_grad_()
+    check_same_shape(ref_logps=ref_logps, initial_logits=start)
+    if initial_logits is not None:
+        check_finite(initial_logits=initial_logits)
+    start = start.detach().double()
+    # In these coordinates, theta = start + g / beta, curvature does not depend on beta.
+    g = torch.zeros_like(start).requires_grad_()
     optimiser = torch.optim.LBFGS(
         [g],
         max_iter=max_iterations,
@@ -225,17 +244,18 @@ def minimise_population_dpo(
         line_search_fn="strong_wolfe",
     )
 
+    def policy() -> Tensor:
+        return torch.log_softmax(start + g / beta, -1)
+
     def loss_at_g() -> Tensor:
         optimiser.zero_grad()
-        policy = torch.log_softmax(ref_logps + g / beta, -1)
-        loss = population_dpo_loss(policy, ref_logps, pair_probs, win_probs, beta)
+        loss = population_dpo_loss(policy(), ref_logps, pair_probs, win_probs, beta)
         loss.backward()
         return loss
 
     optimiser.step(loss_at_g)
     loss = loss_at_g()
-    policy = torch.log_softmax(ref_logps + g.detach() / beta, -1)
-    return PopulationFit(policy, loss.item(), g.grad.norm().item())
+    return PopulationFit(policy().detach(), loss.item(), g.grad.norm().item())
 
 
 def _tilt(ref_logps: Tensor, rewards: Tensor, beta: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -245,8 +265,10 @@ def _tilt(ref_logps: Tensor, rewards: Tensor, beta: float | Tensor) -> tuple[Ten
     would swallow the digits of log pi_ref.
     """
     check_same_shape(ref_logps=ref_logps, rewards=rewards)
-    check_beta(beta)
+    _check_beta_for(ref_logps, beta)
     check_finite(rewards=rewards)
+    if not rewards.is_floating_point():
+        raise InputError(f"rewards must be floating-point numbers, got {rewards.dtype}")
     check_distribution(ref_logps=ref_logps)
     top = rewards.masked_fill(torch.isneginf(ref_logps), -torch.inf).amax(-1)
     return ref_logps + (rewards - top[..., None]) / _per_answer(beta), top
@@ -254,6 +276,19 @@ def _tilt(ref_logps: Tensor, rewards: Tensor, beta: float | Tensor) -> tuple[Ten
 
 def _per_answer(beta: float | Tensor) -> float | Tensor:
     return beta[..., None] if isinstance(beta, Tensor) else beta
+
+
+def _check_beta_for(logps: Tensor, beta: float | Tensor) -> None:
+    """Raise `InputError` unless beta is positive and is one number or one for each prompt."""
+    check_beta(beta)
+    if not isinstance(beta, Tensor):
+        return
+    prompts = logps.shape[:-1]
+    sizes = zip(reversed(beta.shape), reversed(prompts), strict=False)
+    if beta.ndim > len(prompts) or any(b not in (1, p) for b, p in sizes):
+        raise InputError(
+            f"beta has shape {tuple(beta.shape)} but the prompts have {tuple(prompts)}"
+        )
 
 
 def _expectation(logps: Tensor, values: Tensor) -> Tensor:
@@ -273,6 +308,7 @@ def _expected_wins(pair_probs: Tensor, win_probs: Tensor) -> Tensor:
 
 
 def _check_pairs(ref_logps: Tensor, pair_probs: Tensor, win_probs: Tensor) -> None:
+    check_distribution(ref_logps=ref_logps)
     answers = ref_logps.shape[-1]
     for name, table in (("pair_probs", pair_probs), ("win_probs", win_probs)):
         if tuple(table.shape) != (answers, answers):

@@ -45,7 +45,7 @@ def check_logps(**tensors: Tensor) -> None:
     for name, logps in tensors.items():
         if bool(torch.isnan(logps).any()):
             raise InputError(f"{name} holds NaN")
-        worst = float(logps.max()) if logps.numel() else 0.0
+        worst = float(logps.detach().max()) if logps.numel() else 0.0
         if worst > LOGP_TOLERANCE:
             raise InputError(f"{name} holds log-probabilities above 0 (largest {worst:.4g})")
 
@@ -54,7 +54,10 @@ def check_distribution(**tensors: Tensor) -> None:
     """Raise `InputError` unless the last dimension of each tensor is a log-distribution."""
     check_logps(**tensors)
     for name, logps in tensors.items():
-        off = float((torch.logsumexp(logps, -1)).abs().max())
+        if not logps.ndim:
+            raise InputError(f"{name} must have a last dimension of answers, got a single number")
+        off_by = torch.logsumexp(logps.detach(), -1).abs()
+        off = float(off_by.max()) if off_by.numel() else 0.0
         if not off < LOGP_TOLERANCE:
             raise InputError(
                 f"{name} is not a distribution: log of its sum is {off:.4g} away from 0"
