@@ -1,0 +1,251 @@
+"""Preference pairs: read, validate, split, write, fingerprint.
+
+Accepted rows, told apart row by row from the fields they have:
+
+* **explicit** (TRL's name): `prompt`, `chosen` and `rejected` are strings.
+* **HH**: `chosen` and `rejected` are whole conversations, without `prompt`. The prompt ends
+  behind the *last* `"\\n\\nAssistant:"`. The longest common prefix of the two sides would run
+  into the answers wherever they begin alike.
+* **conversational, explicit**: `prompt` is a list of `{"role", "content"}` messages; each
+  answer is a list of one assistant message.
+* **conversational, implicit**: `chosen` and `rejected` are whole message lists that share all
+  but the last message, an assistant's.
+* **unpaired** (`read_unpaired`): `prompt`, `completion`, `label`.
+
+Where TRL meets two strings without a prompt it takes their longest common prefix for the prompt
+(`extract_prompt`). That gives " I" of "... I think" and "... I know" to the prompt, so each
+answer loses its beginning. Here such a row is odd unless it has the HH marker. Other fields of a
+row are ignored. Nothing is repaired, cut or dropped in silence:
+
+>>> import json, pathlib, tempfile
+>>> rows = [
+...     {"prompt": "2+2=", "chosen": " 4", "rejected": " 5"},
+...     {"prompt": "2+3=", "chosen": " 5", "rejected": " "},
+...     {"prompt": "2+4=", "chosen": " 6", "rejected": 7},
+... ]
+>>> with tempfile.TemporaryDirectory() as folder:
+...     path = pathlib.Path(folder, "sums.jsonl")
+...     _ = path.write_text("\\n".join(map(json.dumps, rows)))
+...     pairs, report = read_pairs(path, odd="report")
+>>> pairs
+[PreferencePair(prompt='2+2=', chosen=' 4', rejected=' 5')]
+>>> print(report.table().replace(str(path), path.name))
+sums.jsonl: 3 rows, 1 kept, 2 odd
+      1 x the answer is empty
+      1 x the field is not a string
+    row  field     reason
+      2  rejected  the answer is empty
+      3  rejected  the field is not a string: it is int
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from dpo_lab.errors import InputError
+from dpo_lab.pair_files import RawTable, file_kind, read_table
+from dpo_lab.pair_rows import RowProblemError, parse_pair, parse_unpaired
+from dpo_lab.pair_types import (
+    Message,
+    OddRow,
+    PairReport,
+    PreferencePair,
+    Prompt,
+    Reason,
+    UnpairedExample,
+)
+
+__all__ = [
+    "Message",
+    "OddRow",
+    "PairReport",
+    "PreferencePair",
+    "Prompt",
+    "Reason",
+    "UnpairedExample",
+    "data_hash",
+    "read_pairs",
+    "read_unpaired",
+    "split_pairs",
+    "write_pairs",
+]
+
+OddMode = Literal["strict", "report"]
+Example = TypeVar("Example", PreferencePair, UnpairedExample)
+_PAIRED = {"chosen", "rejected"}
+_UNPAIRED = {"prompt", "completion", "label"}
+
+
+def read_pairs(
+    source: str | Path,
+    *,
+    odd: OddMode = "strict",
+    max_chars: int | None = None,
+    split: str = "train",
+) -> tuple[list[PreferencePair], PairReport]:
+    """Read preference pairs in the order of the source, with a report of the rows left out.
+
+    `source` is a `.jsonl`, `.jsonl.gz`, `.json` (one list), `.csv` or `.parquet` file,
+    a folder written by `save_to_disk` of `datasets`, or a name that `datasets.load_dataset`
+    knows; `split` is for the last two. `odd="strict"` raises if any row is odd,
+    `odd="report"` leaves odd rows out and names them in the report. `max_chars` bounds the
+    characters of the prompt and the longer answer together.
+
+    Raises `InputError` for a source that cannot be read or has no suitable columns, and, in
+    strict mode, for odd rows: it lists the first 20 and counts the rest.
+    """
+    table = _load(source, odd, max_chars, split)
+    accepted = "chosen and rejected, with or without prompt"
+    other = (_UNPAIRED, "unpaired examples, which read_unpaired reads")
+    _require_columns(source, table, _PAIRED, accepted, other)
+    return _collect(source, table, lambda row: parse_pair(row, max_chars), odd)
+
+
+def read_unpaired(
+    source: str | Path,
+    *,
+    odd: OddMode = "strict",
+    max_chars: int | None = None,
+    split: str = "train",
+) -> tuple[list[UnpairedExample], PairReport]:
+    """Read `prompt`, `completion`, `label` rows; otherwise as `read_pairs`.
+
+    `label` is a boolean, or one of the words true and false in any case (a CSV file has no
+    booleans).
+    """
+    table = _load(source, odd, max_chars, split)
+    other = (_PAIRED, "pairs, which read_pairs reads")
+    _require_columns(source, table, _UNPAIRED, "prompt, completion and label", other)
+    return _collect(source, table, lambda row: parse_unpaired(row, max_chars), odd)
+
+
+def _load(source: str | Path, odd: str, max_chars: int | None, split: str) -> RawTable:
+    if odd not in ("strict", "report"):
+        raise InputError(f"odd must be 'strict' or 'report', not {odd!r}")
+    if max_chars is not None and max_chars < 1:
+        raise InputError(f"max_chars must be at least 1, not {max_chars}")
+    return read_table(source, split)
+
+
+def _require_columns(
+    source: str | Path,
+    table: RawTable,
+    needed: set[str],
+    accepted: str,
+    other: tuple[set[str], str],
+) -> None:
+    """Raise if no row can have the needed fields; `other` is the form it may be instead."""
+    found = set(table.columns)
+    # No columns at all means that no row is an object; each is then reported by itself.
+    if not found or needed <= found:
+        return
+    hint = f"; these look like {other[1]}" if other[0] <= found else ""
+    names = ", ".join(map(repr, table.columns))
+    raise InputError(f"{source}: wrong columns, found {names}; accepted are {accepted}{hint}")
+
+
+def _collect(
+    source: str | Path, table: RawTable, parse: Callable[[Any], Example], odd: OddMode
+) -> tuple[list[Example], PairReport]:
+    examples: list[Example] = []
+    odd_rows: list[OddRow] = []
+    for row in table.rows:
+        try:
+            if row.reason is not None:
+                raise RowProblemError(row.reason, detail=row.detail)
+            examples.append(parse(row.value))
+        except RowProblemError as problem:
+            found = (problem.field, problem.reason, problem.detail)
+            odd_rows.append(OddRow(str(source), row.number, *found))
+    report = PairReport(str(source), len(examples), tuple(odd_rows))
+    if odd_rows and odd == "strict":
+        raise InputError(report.table(limit=20))
+    return examples, report
+
+
+def write_pairs(
+    pairs: Sequence[PreferencePair], path: str | Path, *, overwrite: bool = False
+) -> None:
+    """Write pairs as `.jsonl` or `.jsonl.gz`; `read_pairs` gives the same pairs back.
+
+    The same pairs give the same bytes. The file appears under its name only when it is complete.
+    Raises `InputError` for another ending, a missing folder, text that is not Unicode, and an
+    existing file unless `overwrite`.
+    """
+    path = Path(path)
+    ending = file_kind(path, {".jsonl": None, ".jsonl.gz": None})
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already, and overwrite is not set")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist")
+    data = b"".join(_encode_row(index, pair) for index, pair in enumerate(pairs))
+    if ending == ".jsonl.gz":
+        data = gzip.compress(data, mtime=0)  # A time stamp would make every file different.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _encode_row(index: int, pair: PreferencePair) -> bytes:
+    if isinstance(pair.prompt, str):
+        row = pair._asdict()
+    else:
+        row = {"prompt": [message._asdict() for message in pair.prompt]}
+        for side in ("chosen", "rejected"):
+            row[side] = [Message("assistant", getattr(pair, side))._asdict()]
+    try:
+        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError as error:
+        raise InputError(f"pairs[{index}]: {Reason.NOT_UNICODE}") from error
+
+
+def split_pairs(
+    pairs: Sequence[PreferencePair], eval_fraction: float, seed: int
+) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """Split into (train, eval) so that no prompt stands on both sides; order is kept.
+
+    Whole prompts are drawn in a seeded order while the evaluation side stays within
+    `round(eval_fraction * len(pairs))` pairs, and within 1 where that rounds to 0. If every
+    prompt has more pairs than that, the prompt with the fewest is taken.
+
+    Raises `InputError` unless `0 < eval_fraction < 1` and there are at least two prompts.
+    """
+    if not 0 < eval_fraction < 1:
+        raise InputError(f"eval_fraction must lie between 0 and 1, not {eval_fraction}")
+    sizes = Counter(pair.prompt for pair in pairs)
+    if len(sizes) < 2:
+        raise InputError(f"a split needs at least two prompts; there are {len(sizes)}")
+    room = max(1, round(eval_fraction * len(pairs)))
+    prompts = list(sizes)
+    random.Random(seed).shuffle(prompts)
+    held_out: set[Prompt] = set()
+    for prompt in prompts[1:]:  # One prompt always stays for training.
+        if sizes[prompt] <= room:
+            held_out.add(prompt)
+            room -= sizes[prompt]
+    held_out = held_out or {min(prompts, key=sizes.__getitem__)}
+    train = [pair for pair in pairs if pair.prompt not in held_out]
+    return train, [pair for pair in pairs if pair.prompt in held_out]
+
+
+def data_hash(pairs: Sequence[PreferencePair]) -> str:
+    """SHA-256 (hex) of the pairs' content in order.
+
+    Each pair is hashed as one JSON line, so text cannot move from one field or pair to the next
+    without changing the hash, and a text prompt never equals a conversation.
+    """
+    digest = hashlib.sha256()
+    for prompt, chosen, rejected in pairs:
+        digest.update(json.dumps([prompt, chosen, rejected]).encode() + b"\n")
+    return digest.hexdigest()
