@@ -27,19 +27,8 @@ def token_logps(
     by up to 0.1 nats a token. Raises `InputError` if shapes differ or an id is outside the
     vocabulary.
     """
-    if logits.shape[:2] != input_ids.shape:
-        raise InputError(
-            f"logits have shape {tuple(logits.shape)} but input_ids {tuple(input_ids.shape)}"
-        )
-    if (
-        input_ids.numel()
-        and not 0 <= int(input_ids.min()) <= int(input_ids.max()) < logits.shape[2]
-    ):
-        raise InputError(f"input_ids must lie in 0..{logits.shape[2] - 1}, the vocabulary")
-    wide = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
-    taken = wide.gather(-1, input_ids[:, 1:, None].long()).squeeze(-1)
-    predicted = taken - torch.logsumexp(wide, -1)
-    return torch.nn.functional.pad(predicted, (1, 0))
+    _check_ids(logits, input_ids)
+    return torch.nn.functional.pad(_logps_of(logits[:, :-1], input_ids[:, 1:]), (1, 0))
 
 
 def response_mask(
@@ -76,6 +65,31 @@ def sequence_logps(
     """
     if reduction not in ("sum", "mean"):
         raise InputError(f"reduction must be 'sum' or 'mean', got {reduction!r}")
+    _check_ids(logits, input_ids)
+    if len(starts) != len(input_ids):
+        raise InputError(f"{len(starts)} response spans for {len(input_ids)} rows of input_ids")
     mask = response_mask(starts, ends, input_ids.shape[1])
-    total = token_logps(logits, input_ids).masked_fill(~mask, 0.0).sum(-1)
+    # Only logits that predict a response token are read. A mask over all of them would let a NaN
+    # at the padding, which some attention kernels write, into the gradient as 0 * NaN.
+    predicted = _logps_of(logits[:, :-1][mask[:, 1:]], input_ids[mask])
+    total = predicted.new_zeros(mask.shape).masked_scatter(mask, predicted).sum(-1)
     return total / (ends - starts) if reduction == "mean" else total
+
+
+def _logps_of(
+    logits: Float[Tensor, "*positions vocab"], ids: Int[Tensor, "*positions"]
+) -> Float[Tensor, "*positions"]:
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return wide.gather(-1, ids[..., None].long()).squeeze(-1) - torch.logsumexp(wide, -1)
+
+
+def _check_ids(logits: Tensor, input_ids: Tensor) -> None:
+    if logits.shape[:2] != input_ids.shape:
+        raise InputError(
+            f"logits have shape {tuple(logits.shape)} but input_ids {tuple(input_ids.shape)}"
+        )
+    if (
+        input_ids.numel()
+        and not 0 <= int(input_ids.min()) <= int(input_ids.max()) < logits.shape[2]
+    ):
+        raise InputError(f"input_ids must lie in 0..{logits.shape[2] - 1}, the vocabulary")

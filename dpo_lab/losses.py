@@ -158,6 +158,11 @@ def _check_pair_logps(name: str, spec: LossSpec, logps: PairLogps) -> None:
         if getattr(logps, field_name) is None:
             raise InputError(f"loss {name!r} needs {field_name}, which was not given")
     given = {k: v for k, v in logps._asdict().items() if v is not None}
+    # A table of token log-probabilities would pass through every formula, token by token, as
+    # another loss: the sum over tokens belongs inside the sigmoid.
+    if logps.policy_chosen.ndim != 1:
+        shape = tuple(logps.policy_chosen.shape)
+        raise InputError(f"policy_chosen must be a vector, one sum a pair, but has shape {shape}")
     check_same_shape(**given)
     values = {k: v for k, v in given.items() if not k.endswith("_lengths")}
     check_logps(**values)
