@@ -1,0 +1,7 @@
+"""The explorers: anywidgets that compute in the browser, so they live on in the plain page."""
+
+from __future__ import annotations
+
+from dpo_lab.widgets.boltzmann import BoltzmannExplorer
+
+__all__ = ["BoltzmannExplorer"]

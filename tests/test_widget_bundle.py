@@ -1,0 +1,89 @@
+"""The joining of an explorer's modules, and what the joined text may hold."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from widget_page import open_page
+
+from dpo_lab.widgets import BoltzmannExplorer
+from dpo_lab.widgets._bundle import BundleError, bundle
+
+ENTRY = 'import { one } from "./a.js";\nexport default { one };\n'
+
+
+def write(folder, **modules: str):
+    for name, text in modules.items():
+        (folder / f"{name}.js").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.browser
+def test_joined_modules_run_and_share_what_they_both_import(chromium, tmp_path):
+    write(
+        tmp_path,
+        entry=(
+            'import {\n  one, tick,\n} from "./a.js";\n'
+            'import { count } from "./b.js";\n'
+            "tick();\nexport default { one, count: count() };\n"
+        ),
+        a=(
+            'import { bump } from "./b.js";\nconst hidden = 1;\n'
+            "export const one = hidden;\nexport function tick() { bump(); }\n"
+        ),
+        b=(
+            "let ticks = 0;\nconst hidden = 5;\n"
+            "export function bump() { ticks += hidden; }\n"
+            "export function count() { return ticks; }\n"
+        ),
+    )
+    page = chromium.new_page()
+    open_page(page)
+    result = page.evaluate(
+        "async (text) => (await importText(text)).default", bundle("entry.js", tmp_path)
+    )
+    page.close()
+    assert result == {"one": 1, "count": 5}
+
+
+@pytest.mark.parametrize(
+    ("a", "message"),
+    [
+        ("export const two = 2;\n", r"a\.js does not export \['one'\]"),
+        ("const one = 1;\nexport { one };\n", r"a\.js: this line is not understood: export"),
+        ("export async function one() {}\n", r"not understood: export async"),
+        ("export const one = 1;\nexport class Two {}\n", r"not understood: export class Two"),
+        ("export const one = 1;\nexport default one;\n", r"not understood: export default"),
+        ('import * as b from "./b.js";\nexport const one = 1;\n', r"not understood: import \* as"),
+        ('import b from "./b.js";\nexport const one = 1;\n', r"not understood: import b"),
+        ('  import { b } from "./b.js";\nexport const one = 1;\n', r"not understood: import { b }"),
+        ('import { b } from "https://x.org/b.js";\nexport const one = 1;\n', r"not understood"),
+        ('import { b as one } from "./b.js";\nexport const one = 1;\n', r"'b as one'"),
+        ('export const one = () => import("./b.js");\n', r"not understood: .*import\("),
+        ('import { b } from "./missing.js";\nexport const one = b;\n', r"missing\.js is not in"),
+        (
+            'import { x } from "./entry.js";\nexport const one = x;\n',
+            r"circular import: entry\.js -> a\.js -> entry\.js",
+        ),
+    ],
+)
+def test_what_the_bundler_does_not_know_raises(tmp_path, a, message):
+    write(tmp_path, entry=ENTRY, a=a, b="export const b = 1;\n")
+    with pytest.raises(BundleError, match=message):
+        bundle("entry.js", tmp_path)
+
+
+@pytest.mark.parametrize("entry", ["const x = 1;\n", "export default 1;\nexport default 2;\n"])
+def test_an_entry_has_one_default(tmp_path, entry):
+    write(tmp_path, entry=entry)
+    with pytest.raises(BundleError, match="one `export default`"):
+        bundle("entry.js", tmp_path)
+
+
+def test_the_explorer_is_small_and_self_contained():
+    text = BoltzmannExplorer._esm + BoltzmannExplorer._css
+    assert len(text.encode()) < 40_000
+    # The name space of SVG is a name, not an address that is fetched.
+    assert set(re.findall(r"\w+://[^\s\"')]+", text)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"innerHTML|insertAdjacent|@import|url\(", text)
