@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may need the network
 ROOT = Path(__file__).resolve().parent.parent
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Chromium must neither call home nor find any host but this one.
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+]
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +44,62 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real pairs beside the checkout (../shared/data)")
     return folder
+
+
+def _missing(what: str) -> NoReturn:
+    """Skip a browser test, or fail it where DPO_LAB_REQUIRE_BROWSER=1 says that it must run."""
+    if os.environ.get("DPO_LAB_REQUIRE_BROWSER") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[object]:
+    """A headless Chromium, as a playwright `Browser`."""
+    found = [path for name in CHROMIUM_NAMES if (path := shutil.which(name))]
+    if not found:
+        _missing("no Chromium on this machine: the built pages are not driven")
+    playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
+    browser = playwright.chromium.launch(executable_path=found[0], args=CHROMIUM_FLAGS)
+    yield browser
+    browser.close()
+    playwright.stop()
+
+
+@pytest.fixture(scope="session")
+def built_site() -> Path:
+    """The folder of the built site."""
+    folder = ROOT / "book" / "_build" / "html"
+    if not (folder / "index.html").is_file():
+        _missing("the site is not built: run `make book` first")
+    return folder
+
+
+class _QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *details: object) -> None:
+        """Say nothing: a test's output is its assertions."""
+
+
+@pytest.fixture(scope="session")
+def site_addresses(built_site: Path, tmp_path_factory) -> Iterator[dict[str, str]]:
+    """The built site's addresses, each ending in a slash: over http, under a sub-path, as files."""
+    above = tmp_path_factory.mktemp("server")
+    (above / "under").mkdir()
+    (above / "under" / "a-path").symlink_to(built_site)
+    servers = {
+        kind: ThreadingHTTPServer(
+            ("127.0.0.1", 0), functools.partial(_QuietHandler, directory=str(folder))
+        )
+        for kind, folder in {"http": built_site, "sub-path": above}.items()
+    }
+    for server in servers.values():
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = {kind: f"http://127.0.0.1:{each.server_port}/" for kind, each in servers.items()}
+    yield {
+        "http": base["http"],
+        "sub-path": base["sub-path"] + "under/a-path/",
+        "file": built_site.as_uri() + "/",
+    }
+    for server in servers.values():
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,197 @@
+"""The built site in headless Chromium, as a reader without a network sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.browser
+AT_ONCE = 4
+PHONE = {"width": 390, "height": 844}
+
+# Done: equations typeset, fonts there, and each explorer has put something on the page.
+SETTLED = """async () => {
+  await window.MathJax?.startup?.promise;
+  await document.fonts.ready;
+  const views = document.querySelectorAll('script[type$="widget-view+json"]');
+  return [...views].every((view) => view.nextElementSibling?.childElementCount > 0);
+}"""
+
+SET_THEME = "(name) => { document.documentElement.dataset.theme = name; }"
+
+# WCAG 2: the contrast of each piece of text with the nearest opaque background behind it.
+LOW_CONTRAST = """(least) => {
+  const parse = (color) => color.match(/[\\d.]+/g).map(Number);
+  const opaque = ([, , , alpha = 1]) => alpha === 1;
+  const luminance = (color) => {
+    const [r, g, b] = color.slice(0, 3).map((v) => v / 255)
+      .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const background = (el) => {
+    for (; el; el = el.parentElement) {
+      const color = parse(getComputedStyle(el).backgroundColor);
+      if (opaque(color)) return color;
+    }
+    return [255, 255, 255];
+  };
+  const low = new Set();
+  const texts = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const el = texts.currentNode.parentElement;
+    if (!texts.currentNode.data.trim() || !el.checkVisibility() || el.closest("svg, img")) continue;
+    const [one, other] = [parse(getComputedStyle(el).color), background(el)].map(luminance);
+    const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    if (contrast < least) {
+      const what = `${el.tagName}.${el.className}`;
+      low.add(`${what} ${contrast.toFixed(2)}: ${el.textContent.slice(0, 40)}`);
+    }
+  }
+  return [...low];
+}"""
+
+TOO_WIDE = """() => {
+  const wide = [...document.querySelectorAll("body *")].filter((el) => {
+    for (let box = el.parentElement; box; box = box.parentElement)
+      if (box !== document.body && getComputedStyle(box).overflowX !== "visible") return false;
+    return el.getBoundingClientRect().right > innerWidth + 1 && el.checkVisibility();
+  });
+  const { scrollWidth } = document.documentElement;
+  return scrollWidth <= innerWidth ? [] : wide.map((el) => `${el.tagName}.${el.className}`);
+}"""
+
+
+IMAGES = "() => [...document.images].map((each) => [each.src, each.alt])"
+
+
+@pytest.fixture(scope="module")
+def pages(built_site) -> list[str]:
+    """Every page of the site; index.html only leads on and has a test of its own."""
+    found = {path.relative_to(built_site).as_posix() for path in built_site.rglob("*.html")}
+    return sorted(name for name in found - {"index.html"} if not name.startswith("_static/"))
+
+
+class Visit:
+    """One page in a tab, with all that it asked for and all that went wrong."""
+
+    def __init__(self, context, base: str, name: str) -> None:
+        self.base, self.name = base, name
+        self.troubles: list[str] = []
+        self.page = context.new_page()
+        self.page.on("request", self._note_request)
+        self.page.on("requestfailed", lambda each: self.troubles.append(f"failed: {each.url}"))
+        self.page.on("response", self._note_response)
+        self.page.on("pageerror", lambda error: self.troubles.append(f"error: {error}"))
+        self.page.on("console", self._note_message)
+        self.page.goto(base + name, wait_until="commit")
+
+    def _note_request(self, request) -> None:
+        if not request.url.startswith((self.base, "blob:", "data:")):
+            self.troubles.append(f"external: {request.url}")
+
+    def _note_response(self, response) -> None:
+        if response.status >= 400:
+            self.troubles.append(f"{response.status}: {response.url}")
+
+    def _note_message(self, message) -> None:
+        if message.type == "error":
+            self.troubles.append(f"console: {message.text}")
+
+    def settle(self) -> None:
+        """Wait until the page has loaded, typeset and started everything it holds."""
+        self.page.wait_for_load_state("load")
+        self.page.wait_for_function(f"({SETTLED})()")
+
+
+def visit_all(context, base: str, names: list[str]) -> Iterator[Visit]:
+    """Each page in turn, settled; a few load at the same time."""
+    for start in range(0, len(names), AT_ONCE):
+        visits = [Visit(context, base, name) for name in names[start : start + AT_ONCE]]
+        for visit in visits:
+            visit.settle()
+            yield visit
+            visit.page.close()
+
+
+def toc_files(node: object) -> list[str]:
+    """The files that a part of _toc.yml names, in order."""
+    if isinstance(node, list):
+        return [name for each in node for name in toc_files(each)]
+    if not isinstance(node, dict):
+        return []
+    own = [node[key] for key in ("root", "file") if key in node]
+    return own + [name for value in node.values() for name in toc_files(value)]
+
+
+def test_every_page_of_the_contents_is_built(root: Path, built_site: Path):
+    names = toc_files(yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8")))
+    assert names
+    assert [name for name in names if not (built_site / f"{name}.html").is_file()] == []
+
+
+@pytest.mark.parametrize("kind", ["http", "sub-path", "file"])
+def test_pages_are_whole_and_ask_nobody_else(chromium, site_addresses, pages, kind):
+    context = chromium.new_context()
+    troubles = {}
+    for visit in visit_all(context, site_addresses[kind], pages):
+        maths = visit.page.locator(".math").count()
+        typeset = visit.page.locator(".math mjx-container").count()
+        if maths != typeset:
+            visit.troubles.append(f"{typeset} of {maths} formulas are typeset")
+        if broken := visit.page.locator("mjx-merror").all_text_contents():
+            visit.troubles.append(f"formulas with errors: {broken}")
+        troubles[visit.name] = visit.troubles
+    context.close()
+    assert {name: each for name, each in troubles.items() if each} == {}
+
+
+@pytest.fixture(scope="module")
+def looks(chromium, site_addresses, pages) -> dict[str, dict[str, list]]:
+    """What a reader would see amiss on each page: images, phone width, both themes."""
+    context = chromium.new_context()
+    found: dict[str, dict[str, list]] = {"images": {}, "phone": {}, "light": {}, "dark": {}}
+    for visit in visit_all(context, site_addresses["http"], pages):
+        found["images"][visit.name] = visit.page.evaluate(IMAGES)
+        for theme in ("light", "dark"):
+            visit.page.evaluate(
+                "(name) => { document.documentElement.dataset.theme = name }", theme
+            )
+            found[theme][visit.name] = visit.page.evaluate(LOW_CONTRAST, 4.5)
+        visit.page.set_viewport_size(PHONE)
+        found["phone"][visit.name] = visit.page.evaluate(TOO_WIDE)
+    context.close()
+    return found
+
+
+def test_every_image_is_described_in_words(looks):
+    # Sphinx puts the file's address where a description is missing.
+    images = [(src, alt) for each in looks["images"].values() for src, alt in each]
+    assert [(src, alt) for src, alt in images if not alt.strip() or "/" in alt] == []
+
+
+@pytest.mark.parametrize("view", ["phone", "light", "dark"])
+def test_pages_fit_a_phone_and_are_readable_in_both_themes(looks, view):
+    assert {name: amiss for name, amiss in looks[view].items() if amiss} == {}
+
+
+def test_the_front_door_leads_to_the_first_page(chromium, site_addresses, root):
+    first = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))["root"]
+    page = chromium.new_page()
+    page.goto(site_addresses["file"] + "index.html")
+    page.wait_for_url(f"{site_addresses['file']}{first}.html")
+    page.close()
+
+
+def test_search_works_without_a_server_of_its_own(chromium, site_addresses):
+    context = chromium.new_context()
+    visit = Visit(context, site_addresses["sub-path"], "search.html?q=notation")
+    visit.settle()
+    found = visit.page.locator("ul.search a").first
+    found.wait_for()
+    assert urlsplit(found.get_attribute("href")).path.endswith("notation.html")
+    assert visit.troubles == []
+    context.close()
