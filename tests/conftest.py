@@ -5,7 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import subprocess
+import sys
+import sysconfig
 import threading
+import venv
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -103,3 +107,54 @@ def site_addresses(built_site: Path, tmp_path_factory) -> Iterator[dict[str, str
     for server in servers.values():
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> Path:
+    """The project's wheel, built from a copy with the tools that are installed here."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE", "LICENSE-TEXT"):
+        shutil.copy(ROOT / name, source)
+    no_caches = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "dpo_lab", source / "dpo_lab", ignore=no_caches)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"]
+    command += ["--no-build-isolation", "--wheel-dir", str(out), str(source)]
+    subprocess.run(command, check=True)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+def _empty_environment(folder: Path) -> Path:
+    """A new virtual environment's Python; nothing is installed there."""
+    venv.create(folder, with_pip=False)
+    return folder / "bin" / "python"
+
+
+def _lend_packages(python: Path) -> None:
+    """Let an environment import what is installed here, but not this checkout.
+
+    A folder named in a .pth file is searched, and the .pth files inside it are not read:
+    the editable installation of the checkout stays behind.
+    """
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site_packages = python.parent.parent / "lib" / version / "site-packages"
+    lent = sysconfig.get_path("purelib")
+    (site_packages / "lent.pth").write_text(f"{lent}\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory) -> Path:
+    """The Python of an environment with every dependency and without dpo_lab."""
+    python = _empty_environment(tmp_path_factory.mktemp("bare"))
+    _lend_packages(python)
+    return python
+
+
+@pytest.fixture(scope="session")
+def wheel_python(wheel, tmp_path_factory) -> Path:
+    """The Python of an environment with every dependency and dpo_lab from its wheel alone."""
+    python = _empty_environment(tmp_path_factory.mktemp("installed"))
+    pip = [sys.executable, "-m", "pip", "--quiet", "--python", str(python)]
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", str(wheel)], check=True)
+    _lend_packages(python)
+    return python
