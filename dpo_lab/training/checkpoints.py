@@ -1,0 +1,104 @@
+"""What a run writes while it trains: trustworthy checkpoints, the metrics file, the progress bar.
+
+transformers writes a checkpoint file by file; a kill in between leaves a folder that looks like
+one. A marker is put in when everything is written, and only marked checkpoints are resumed from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from transformers import (
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from dpo_lab.training.run_folder import RunFolder
+
+COMPLETE = "dpo_lab_complete"
+
+
+class CheckpointMarker(TrainerCallback):
+    """Marks each checkpoint once transformers has finished writing it."""
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            os.sync()  # the marker must not reach the disk before what it vouches for
+            (folder / COMPLETE).touch()
+
+
+class MetricsFile(TrainerCallback):
+    """Appends each logged row to metrics.jsonl; after a resume, starts from the checkpoint's rows.
+
+    Rows logged between the checkpoint and the kill are dropped, because they are logged again.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        if state.is_world_process_zero:
+            self.run.write_metrics(state.log_history)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        if state.is_world_process_zero:
+            with self.run.metrics_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(state.log_history[-1]) + "\n")
+
+
+class ReadableProgress(ProgressCallback):
+    """transformers' bar, with the metrics that tell most on one line; all are in metrics.jsonl."""
+
+    SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logratios/chosen")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: object,
+    ) -> None:
+        if not state.is_world_process_zero or self.training_bar is None:
+            return
+        shown = [n for n in logs if n.removeprefix("eval_") in self.SHOWN]
+        if shown:
+            values = "  ".join(f"{name} {logs[name]:.4g}" for name in shown)
+            self.training_bar.write(f"step {state.global_step}: {values}")
+
+
+def last_complete_checkpoint(folder: Path) -> str | None:
+    """The newest marked checkpoint under `folder`, or None; unfinished ones are removed."""
+    found: dict[int, Path] = {}
+    for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        if (path / COMPLETE).is_file():
+            found[int(path.name.rpartition("-")[2])] = path
+        else:
+            shutil.rmtree(path)
+    return str(found[max(found)]) if found else None

@@ -1,0 +1,124 @@
+"""Settings of a preference run; the command line is made from this dataclass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dpo_lab.checks import check_beta
+from dpo_lab.errors import InputError
+from dpo_lab.losses import LOSSES
+from dpo_lab.models import SmallModelConfig
+
+# TRL's default for a real model; a small one made here needs larger steps.
+LEARNING_RATE_GIVEN_MODEL = 1e-6
+LEARNING_RATE_NEW_MODEL = 5e-4
+
+
+def option(default: Any, text: str) -> Any:
+    """A dataclass field whose help text the command line shows."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that `dpo-lab train` can be told."""
+
+    pairs: str | None = option(
+        None, "file, saved data set or hub name of preference pairs; default: tiny reviews"
+    )
+    eval_pairs: str | None = option(None, "held-out pairs; default: a part of --pairs")
+    eval_fraction: float = option(0.1, "share of prompts held out where --eval-pairs is not given")
+    odd_rows: Literal["strict", "report"] = option(
+        "report", "strict: stop and list unusable rows; report: leave them out and list them"
+    )
+    world_pairs: int = option(2000, "training pairs of tiny reviews where --pairs is not given")
+    model: str | None = option(
+        None, "tuned model to start from (folder or hub name); default: make one here with SFT"
+    )
+    reference: str | None = option(None, "reference model; default: the model training starts from")
+    output_dir: str = option("dpo-lab-run", "folder for the model, the metrics and the curves")
+    resume: bool = option(False, "go on with the run in --output-dir from its last checkpoint")
+
+    loss: str = option("dpo", f"one of: {', '.join(LOSSES)}")
+    beta: float = option(0.1, "strength of the pull to the reference")
+    label_smoothing: float | None = option(None, "assumed rate of wrong labels, for losses with it")
+
+    learning_rate: float | None = option(
+        None,
+        f"default: {LEARNING_RATE_GIVEN_MODEL:g} with --model, {LEARNING_RATE_NEW_MODEL:g} without",
+    )
+    num_train_epochs: float = option(1.0, "passes over the pairs")
+    max_steps: int = option(-1, "stop after this many optimiser steps; -1: after the epochs")
+    per_device_train_batch_size: int = option(8, "pairs per device and micro-batch")
+    gradient_accumulation_steps: int = option(1, "micro-batches per optimiser step")
+    max_length: int = option(512, "tokens of prompt and answer; longer answers are left out")
+    logging_steps: int = option(10, "optimiser steps between two logged rows")
+    eval_steps: int = option(50, "optimiser steps between two evaluations")
+    save_steps: int = option(50, "optimiser steps between two checkpoints")
+    report_to: str = option("none", "tracker, as transformers names it (tensorboard, wandb, ...)")
+    seed: int = option(0, "seed of everything random")
+
+    sft_epochs: float = option(3.0, "passes over the chosen answers where a model is made here")
+    sft_learning_rate: float = option(1e-3, "learning rate of the supervised stage")
+    vocab_size: int = option(2048, "tokens of the tokenizer that is learned with a new model")
+    hidden_size: int = option(128, "width of a new model")
+    num_hidden_layers: int = option(3, "layers of a new model")
+    num_attention_heads: int = option(4, "attention heads of a new model")
+
+    def check(self) -> None:
+        """Raise `InputError` naming the first setting that cannot be right."""
+        if self.loss not in LOSSES:
+            raise InputError(f"loss: unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
+        check_beta(self.beta)
+        for name in self.loss_options():
+            if name not in LOSSES[self.loss].options:
+                raise InputError(f"{name}: loss {self.loss!r} has no such option")
+        if self.label_smoothing is not None and not 0 <= self.label_smoothing < 0.5:
+            raise InputError(f"label_smoothing must lie in [0, 0.5), got {self.label_smoothing}")
+        if self.pairs is None and self.eval_pairs is not None:
+            raise InputError("eval_pairs: needs --pairs as well")
+        if not 0 < self.eval_fraction < 1:
+            raise InputError(f"eval_fraction must lie in (0, 1), got {self.eval_fraction}")
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise InputError(f"max_steps must be -1 or at least 1, got {self.max_steps}")
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name} must be greater than 0, got {value}")
+        self.model_size()
+
+    def model_size(self) -> SmallModelConfig:
+        """Size of the model that is made where none is given."""
+        return SmallModelConfig(
+            self.hidden_size, self.num_hidden_layers, self.num_attention_heads, self.max_length
+        )
+
+    def loss_options(self) -> dict[str, float]:
+        """Options of the loss that were given."""
+        return {} if self.label_smoothing is None else {"label_smoothing": self.label_smoothing}
+
+    def preference_learning_rate(self) -> float:
+        """The learning rate that is used."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return LEARNING_RATE_NEW_MODEL if self.model is None else LEARNING_RATE_GIVEN_MODEL
+
+
+_POSITIVE = (
+    "world_pairs",
+    "learning_rate",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "max_length",
+    "logging_steps",
+    "eval_steps",
+    "save_steps",
+    "sft_epochs",
+    "sft_learning_rate",
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+)

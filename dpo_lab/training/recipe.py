@@ -1,0 +1,302 @@
+"""One preference run from pairs to a saved model: what `dpo-lab train` does.
+
+Read and check the pairs, make or load a tuned model, compute the reference's log-probabilities,
+train, evaluate on held-out pairs, write everything down. Whatever can be wrong with the input is
+found before the first minute of computing is spent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProgressCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from dpo_lab import reviews
+from dpo_lab.batching import EncodedPair, EncodingReport, encode_pairs, padding_id
+from dpo_lab.errors import InputError
+from dpo_lab.evaluation import PairEvaluation, evaluate_pairs
+from dpo_lab.models import (
+    build_model,
+    freeze_reference,
+    load_policy,
+    load_tokenizer,
+    model_hash,
+    train_tokenizer,
+)
+from dpo_lab.pairs import PreferencePair, data_hash, read_pairs, split_pairs
+from dpo_lab.scoring import ScoredPairs, score_pairs
+from dpo_lab.training.checkpoints import (
+    CheckpointMarker,
+    MetricsFile,
+    ReadableProgress,
+    last_complete_checkpoint,
+)
+from dpo_lab.training.config import TrainConfig
+from dpo_lab.training.preference import LossConfig, PreferenceTrainer, attach_reference
+from dpo_lab.training.reference import reference_logps
+from dpo_lab.training.run_folder import RunFolder
+from dpo_lab.training.sft import SFTConfig, train_sft
+from dpo_lab.training.surroundings import peak_memory, surroundings
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PairData:
+    """Training and held-out pairs, and what run.json says about where they came from."""
+
+    train: list[PreferencePair]
+    held_out: list[PreferencePair]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EncodedData:
+    """Token ids of the usable pairs; `held_out_pairs` are the texts of the held-out ones."""
+
+    train: list[EncodedPair]
+    held_out: list[EncodedPair]
+    held_out_pairs: list[PreferencePair]
+    facts: dict[str, Any]
+
+
+def train(config: TrainConfig, say: Say = print) -> PairEvaluation:
+    """Run the whole recipe and return the held-out evaluation.
+
+    Raises `InputError` for anything wrong with the configuration, the pairs, the models or the
+    output folder, before training starts.
+    """
+    started = time.monotonic()
+    disable_progress_bar()  # transformers' own, for files; training has its bar
+    config.check()
+    run = RunFolder(config.output_dir)
+    record = run.open_existing() if config.resume else {}
+    if not config.resume:
+        run.check_free()
+    data = load_pairs(config, say)
+    facts = {"config": asdict(replace(config, resume=False)), "data": data.facts}
+    if config.resume:
+        _check_same_run(record, facts)
+    tokenizer, start_from = _prepare_models(config, run, data)
+    pad_id = padding_id(tokenizer)
+    encoded = encode(tokenizer, data, config, say)
+    # Written before the first stage, so that a kill from here on leaves a run to resume.
+    facts |= {"status": "running", "encoding": encoded.facts, "surroundings": surroundings()}
+    run.write_run(facts)
+    if start_from is None:
+        start_from = _supervised_stage(config, run, tokenizer, encoded, pad_id, say)
+
+    reference = freeze_reference(
+        load_policy(start_from if config.reference is None else config.reference)
+    )
+    reference_hash = model_hash(reference)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    reference.to(device)
+    size = config.per_device_train_batch_size
+    ref_train = reference_logps(reference, encoded.train, pad_id, batch_size=size)
+    ref_held_out = reference_logps(reference, encoded.held_out, pad_id, batch_size=size)
+    del reference
+
+    policy = load_policy(start_from)
+    _preference_stage(config, run, policy, encoded, (ref_train, ref_held_out), pad_id, say)
+    if model_hash(load_policy(config.reference or start_from)) != reference_hash:
+        raise RuntimeError("the reference changed during the run; its results mean nothing")
+    run.save_model(run.model, policy, tokenizer)
+    scored = score_pairs(policy, encoded.held_out, pad_id, batch_size=size, description="held-out")
+    evaluation = evaluate_pairs(encoded.held_out_pairs, scored, ref_held_out, config.beta)
+    facts |= {
+        "status": "complete",
+        "reference_sha256": reference_hash,
+        "model_sha256": model_hash(policy),
+        "evaluation": evaluation.to_dict(),
+        "peak_memory_bytes": peak_memory(),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    run.write_run(facts)
+    _draw(run)
+    say(f"\n{evaluation.table()}\n\nmodel, metrics and curves: {run.root}")
+    return evaluation
+
+
+def load_pairs(config: TrainConfig, say: Say) -> PairData:
+    """Read training and held-out pairs, from files or from the embedded world, and report them."""
+    if config.pairs is None:
+        world = reviews.sample_pairs(config.world_pairs + config.world_pairs // 5, seed=config.seed)
+        train_pairs, held_out = world[: config.world_pairs], world[config.world_pairs :]
+        reports = {"world": "tiny reviews"}
+    else:
+        train_pairs, report = read_pairs(config.pairs, odd=config.odd_rows)
+        reports = {"train": report.to_dict()}
+        if report.odd:
+            say(report.table())
+        if config.eval_pairs is not None:
+            held_out, report = read_pairs(config.eval_pairs, odd=config.odd_rows, split="test")
+            reports["held_out"] = report.to_dict()
+            if report.odd:
+                say(report.table())
+        else:
+            train_pairs, held_out = split_pairs(train_pairs, config.eval_fraction, config.seed)
+    for name, pairs in (("training", train_pairs), ("held-out", held_out)):
+        if not pairs:
+            raise InputError(f"{config.pairs}: no {name} pairs are left")
+    say(f"{len(train_pairs)} training pairs, {len(held_out)} held-out pairs")
+    facts = {
+        "train_sha256": data_hash(train_pairs),
+        "held_out_sha256": data_hash(held_out),
+        "train_pairs": len(train_pairs),
+        "held_out_pairs": len(held_out),
+        "reports": reports,
+    }
+    return PairData(train_pairs, held_out, facts)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, data: PairData, config: TrainConfig, say: Say
+) -> EncodedData:
+    """Token ids of all pairs; what was dropped or cut is said and recorded."""
+    encoded, facts = {}, {}
+    for name, pairs in (("train", data.train), ("held_out", data.held_out)):
+        encoded[name], report = encode_pairs(tokenizer, pairs, config.max_length)
+        facts[name] = report.to_dict()
+        _say_encoding(name, report, say)
+        if not encoded[name]:
+            raise InputError(f"no {name} pair fits into max_length {config.max_length}")
+    kept = [data.held_out[row] for row in report.rows]
+    return EncodedData(encoded["train"], encoded["held_out"], kept, facts)
+
+
+def _say_encoding(name: str, report: EncodingReport, say: Say) -> None:
+    counts = (report.prompts_cut, report.boundary_merges, report.special_token_texts)
+    if report.dropped or any(counts) or report.unknown_tokens:
+        say(f"{name}: {report.table()}")
+
+
+def _prepare_models(
+    config: TrainConfig, run: RunFolder, data: PairData
+) -> tuple[PreTrainedTokenizerBase, str | None]:
+    """The tokenizer, and the tuned model to start from, or None where one must be made first."""
+    if config.model is not None:
+        load_policy(config.model)  # a wrong name should not cost the user a pass over the data
+        return load_tokenizer(config.model), config.model
+    if run.reference.is_dir():  # a resumed run whose supervised stage was done
+        return load_tokenizer(run.reference), str(run.reference)
+    texts = [text for p in data.train for text in (_text(p) + p.chosen, p.rejected)]
+    return train_tokenizer(texts, config.vocab_size), None
+
+
+def _text(pair: PreferencePair) -> str:
+    if not isinstance(pair.prompt, str):
+        raise InputError(
+            "conversational pairs need --model: a model made here has no chat template"
+        )
+    return pair.prompt
+
+
+def _supervised_stage(
+    config: TrainConfig,
+    run: RunFolder,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: EncodedData,
+    pad_id: int,
+    say: Say,
+) -> str:
+    """Make a small model, tune it on the chosen answers, save it as the run's reference."""
+    model = build_model(tokenizer, config.model_size(), config.seed)
+    say(f"no --model given: a new one of {model.num_parameters():,} parameters learns the answers")
+    sft = SFTConfig(
+        config.sft_epochs,
+        config.sft_learning_rate,
+        2 * config.per_device_train_batch_size,
+        config.seed,
+    )
+    train_sft(model, [pair.chosen for pair in encoded.train], pad_id, sft, run.sft_checkpoints)
+    run.save_model(run.reference, model.cpu(), tokenizer)
+    return str(run.reference)
+
+
+def _preference_stage(
+    config: TrainConfig,
+    run: RunFolder,
+    policy: PreTrainedModel,
+    encoded: EncodedData,
+    reference: tuple[ScoredPairs, ScoredPairs],
+    pad_id: int,
+    say: Say,
+) -> None:
+    set_seed(config.seed)
+    trainer = PreferenceTrainer(
+        policy,
+        _arguments(config, run),
+        LossConfig(config.loss, config.beta, config.loss_options()),
+        pad_id,
+        train_dataset=attach_reference(encoded.train, reference[0]),
+        eval_dataset=attach_reference(encoded.held_out, reference[1]),
+        callbacks=[MetricsFile(run), CheckpointMarker()],
+    )
+    checkpoint = last_complete_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        loss = trainer.check_step_zero()
+        say(f"loss at step 0: {loss:.4f}, as it must be where policy and reference are equal")
+    else:
+        say(f"going on from {checkpoint}")
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(ReadableProgress())
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.state.global_step % config.eval_steps:  # else the last step was evaluated
+        trainer.evaluate()
+
+
+def _arguments(config: TrainConfig, run: RunFolder) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(run.checkpoints),
+        per_device_train_batch_size=config.per_device_train_batch_size,
+        per_device_eval_batch_size=config.per_device_train_batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        num_train_epochs=config.num_train_epochs,
+        max_steps=config.max_steps,
+        learning_rate=config.preference_learning_rate(),
+        lr_scheduler_type="linear",
+        warmup_steps=0.1,  # a number below 1 is a share of all steps
+        weight_decay=0.0,  # decay pulls weights to 0, not to the reference
+        max_grad_norm=1.0,
+        logging_steps=config.logging_steps,
+        logging_first_step=True,
+        eval_strategy="steps",
+        eval_steps=config.eval_steps,
+        eval_on_start=True,
+        save_steps=config.save_steps,
+        save_total_limit=2,
+        seed=config.seed,
+        report_to=config.report_to,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _check_same_run(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise `InputError` naming the first setting in which a resumed run differs."""
+    for name, value in new["config"].items():
+        if name != "output_dir" and old["config"].get(name) != value:
+            raise InputError(
+                f"cannot resume: {name} was {old['config'].get(name)!r} and is now {value!r}"
+            )
+    for name in ("train_sha256", "held_out_sha256"):
+        if old["data"][name] != new["data"][name]:
+            raise InputError(f"cannot resume: the pairs have changed ({name} differs)")
+
+
+def _draw(run: RunFolder) -> None:
+    """The curves of the run; matplotlib is loaded only now, and without a display."""
+    from dpo_lab.plotting.curves import save_curves
+
+    save_curves(run.read_metrics(), run.curves_file)

@@ -1,0 +1,91 @@
+"""What a run leaves on disk, and how it is written so that a kill at any moment tears no file.
+
+run.json        configuration, versions, data and model hashes, final evaluation
+metrics.jsonl   one line a logged step, TRL's metric names
+curves.png      the curves of the run
+reference/      the tuned model training started from; never changed afterwards
+model/          the trained policy and its tokenizer, as transformers loads them
+checkpoints/    what a killed run resumes from
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from dpo_lab.errors import InputError
+
+
+class RunFolder:
+    """Paths of one run under `root`; every file appears whole or not at all."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.run_file = self.root / "run.json"
+        self.metrics_file = self.root / "metrics.jsonl"
+        self.curves_file = self.root / "curves.png"
+        self.reference = self.root / "reference"
+        self.model = self.root / "model"
+        self.checkpoints = self.root / "checkpoints"
+        self.sft_checkpoints = self.root / "sft_checkpoints"
+
+    def check_free(self) -> None:
+        """Raise `InputError` if the folder holds anything or cannot be made; change nothing."""
+        if self.root.exists() and not self.root.is_dir():
+            raise InputError(f"output_dir {self.root}: is a file")
+        if self.root.is_dir() and any(self.root.iterdir()):
+            hint = " (add --resume to go on with it)" if self.run_file.is_file() else ""
+            raise InputError(f"output_dir {self.root}: is not empty{hint}; nothing was changed")
+        parent = next(p for p in (self.root, *self.root.absolute().parents) if p.is_dir())
+        if not os.access(parent, os.W_OK):
+            raise InputError(f"output_dir {self.root}: {parent} cannot be written to")
+
+    def open_existing(self) -> dict[str, Any]:
+        """The content of run.json. Raises `InputError` if this is not a run's folder."""
+        try:
+            return json.loads(self.run_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"output_dir {self.root}: nothing to resume, no run.json") from None
+        except ValueError as error:
+            raise InputError(f"{self.run_file}: not readable as JSON ({error})") from error
+
+    def write_run(self, content: Mapping[str, Any]) -> None:
+        """Replace run.json in one step; creates the folder."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.run_file, json.dumps(content, indent=2) + "\n")
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """All rows of metrics.jsonl."""
+        lines = self.metrics_file.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def write_metrics(self, rows: Iterable[Mapping[str, float]]) -> None:
+        """Replace metrics.jsonl in one step."""
+        write_atomically(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def save_model(
+        self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        """Write a model folder beside its final place, then move it there."""
+        unfinished = folder.with_name(folder.name + ".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` to a file next to `path`, then rename it over `path`."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)

@@ -1,0 +1,42 @@
+"""Small saved models and pair files that the training and command-line tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dpo_lab.models import SmallModelConfig, build_model, train_tokenizer
+from dpo_lab.pairs import PreferencePair, write_pairs
+from dpo_lab.reviews import sample_pairs
+
+TINY = SmallModelConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
+
+
+@pytest.fixture(scope="session")
+def review_pairs() -> list[PreferencePair]:
+    return sample_pairs(64, seed=11)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, review_pairs) -> Path:
+    """A saved model with random weights, which is all that a reference needs to be."""
+    folder = tmp_path_factory.mktemp("tiny_model")
+    tokenizer = train_tokenizer([p.prompt + p.chosen for p in review_pairs], vocab_size=320)
+    tokenizer.save_pretrained(folder)
+    build_model(tokenizer, TINY, seed=1).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pair_file(tmp_path_factory: pytest.TempPathFactory, review_pairs) -> Path:
+    file = tmp_path_factory.mktemp("pairs") / "reviews.jsonl"
+    write_pairs(review_pairs, file)
+    return file
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An own cache folder, so that a test meets only what it put there."""
+    monkeypatch.setenv("DPO_LAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
