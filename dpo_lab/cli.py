@@ -1,0 +1,152 @@
+"""The command `dpo-lab`: train, score, inspect.
+
+Each command is a frozen dataclass of settings and one function; the options are made from the
+dataclass. A mistake of the user's ends with one message and exit code 2, never with a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dpo_lab import __version__
+from dpo_lab.checks import check_beta
+from dpo_lab.errors import InputError
+
+COMMANDS = {
+    "train": "train a model on preference pairs, from pairs to curves",
+    "score": "log-probabilities and implicit rewards of pairs under any policy and reference",
+    "inspect": "show one pair's tokens: prompt, response, BOS and EOS",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, or 2 for a mistake in what was given."""
+    parser = argparse.ArgumentParser(
+        prog="dpo-lab", description="Direct Preference Optimization, exact and small."
+    )
+    parser.add_argument("--version", action="version", version=f"dpo-lab {__version__}")
+    commands = "\n".join(f"{name:10}{text}" for name, text in COMMANDS.items())
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = f"commands:\n{commands}\n\ndpo-lab COMMAND --help lists a command's options."
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    parser.add_argument("options", nargs=argparse.REMAINDER, metavar="...")
+    given = parser.parse_args(arguments)
+    config_class, run = _command(given.command)
+    try:
+        run(_parse(given.command, config_class, given.options))
+    except InputError as error:
+        print(f"dpo-lab {given.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"dpo-lab {given.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _command(name: str) -> tuple[type, Callable[[Any], None]]:
+    """A command's settings and function; only `train` pays for importing the Trainer."""
+    if name == "train":
+        from dpo_lab.training.config import TrainConfig
+
+        return TrainConfig, _train
+    return {"score": (ScoreConfig, score), "inspect": (InspectConfig, inspect_pair)}[name]
+
+
+def _parse(command: str, config_class: type, options: Sequence[str]) -> Any:
+    from transformers.hf_argparser import HfArgumentParser
+
+    parser = HfArgumentParser(
+        config_class, prog=f"dpo-lab {command}", description=COMMANDS[command], allow_abbrev=False
+    )
+    (config,) = parser.parse_args_into_dataclasses(list(options))
+    return config
+
+
+def _train(config: Any) -> None:
+    from dpo_lab.training.recipe import train
+
+    train(config)
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Everything that `dpo-lab score` can be told."""
+
+    pairs: str
+    policy: str
+    reference: str
+    beta: float = 0.1
+    output: str | None = None
+    max_length: int = 512
+    batch_size: int = 16
+    odd_rows: Literal["strict", "report"] = "report"
+
+
+def score(config: ScoreConfig) -> None:
+    """Write one JSON line a usable pair: log-probabilities, implicit rewards, margin, lengths.
+
+    The lines go to `output`, or to standard output; the summary goes to standard error.
+    """
+    from dpo_lab.evaluation import evaluate_pairs, score_source
+    from dpo_lab.training.run_folder import write_atomically
+
+    check_beta(config.beta)
+    target = None if config.output is None else Path(config.output)
+    if target is not None and target.exists():
+        raise InputError(f"output {target}: exists already; nothing was changed")
+    scores = score_source(
+        config.pairs,
+        config.policy,
+        config.reference,
+        max_length=config.max_length,
+        batch_size=config.batch_size,
+        odd_rows=config.odd_rows,
+        say=_to_stderr,
+    )
+    text = "".join(json.dumps(row) + "\n" for row in scores.rows(config.beta))
+    if target is None:
+        sys.stdout.write(text)
+    else:
+        write_atomically(target, text)
+    summary = evaluate_pairs(scores.pairs, scores.policy, scores.reference, config.beta)
+    _to_stderr(summary.table())
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """Everything that `dpo-lab inspect` can be told; rows count from 1 among the usable pairs."""
+
+    pairs: str
+    model: str
+    row: int = 1
+    max_length: int = 512
+    odd_rows: Literal["strict", "report"] = "report"
+
+
+def inspect_pair(config: InspectConfig) -> None:
+    """Print the tokens of one pair's two answers as the trainer sees them."""
+    from dpo_lab.batching import encode_pairs, render_tokens
+    from dpo_lab.models import load_tokenizer
+    from dpo_lab.pairs import read_pairs
+
+    pairs, report = read_pairs(config.pairs, odd=config.odd_rows)
+    if report.odd:
+        _to_stderr(report.table())
+    if not 1 <= config.row <= len(pairs):
+        raise InputError(f"row must lie in 1..{len(pairs)}, got {config.row}")
+    tokenizer = load_tokenizer(config.model)
+    encoded, encoding = encode_pairs(tokenizer, [pairs[config.row - 1]], config.max_length)
+    if not encoded:
+        raise InputError(f"row {config.row}: {encoding.table()}")
+    for side in ("chosen", "rejected"):
+        print(f"{side}\n{render_tokens(getattr(encoded[0], side), tokenizer)}\n")
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
