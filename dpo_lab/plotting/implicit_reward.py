@@ -1,0 +1,73 @@
+"""Figures on the implicit reward: what it shares with the true one, and what a loss cannot see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from dpo_lab.plotting.style import COLORS
+
+# Answers that were compared are blue to grey; the others must stand out from them and each other.
+COMPARED_SHADES = ("#0b3c5d", "#3f7ea6", "#9dc3dd", "#c9c9c9")
+OTHER_SHADES = tuple(COLORS[role] for role in ("highlight", "rejected", "reward", "chosen"))
+
+
+def draw_implicit_against_true(
+    ax: Axes,
+    rewards: Sequence[ArrayLike],
+    implicit_rewards: Sequence[ArrayLike],
+    offsets: Sequence[float],
+    labels: Sequence[str],
+) -> Axes:
+    """Implicit against true rewards of some prompts, each on its line `true - offset`.
+
+    rewards, implicit_rewards: one array of answers a prompt. offsets: beta log Z of each prompt.
+    Every label stands at the upper end of its line.
+    """
+    span = np.array([min(map(np.min, rewards)) - 0.4, max(map(np.max, rewards)) + 0.4])
+    ax.plot(span, span, ":", color=COLORS["theory"], linewidth=1)
+    ax.annotate("implicit = true", (span[0], span[0]), (4, -2), textcoords="offset points")
+    for prompt, role, marker in zip(
+        range(len(rewards)), ("policy", "rejected"), "os", strict=False
+    ):
+        color = COLORS[role]
+        ax.plot(span, span - offsets[prompt], color=color, linewidth=1.2)
+        ax.plot(rewards[prompt], implicit_rewards[prompt], marker, color=color, markersize=7)
+        end = (span[1], span[1] - offsets[prompt])
+        ax.annotate(labels[prompt], end, (5, 0), textcoords="offset points", color=color)
+    ax.set(xlabel="true reward r (nats)", ylabel="implicit reward (nats)", aspect="equal")
+    return ax
+
+
+def draw_loss_equivalent_policies(
+    ax: Axes,
+    policies: Mapping[str, ArrayLike],
+    answers: Sequence[str],
+    compared: int,
+    notes: Sequence[str],
+) -> Axes:
+    """Policies as stacked horizontal bars, one segment an answer, one note at each bar's end.
+
+    policies: probabilities of all answers by label of the bar, drawn from the top. The first
+    `compared` answers are those that the loss sees. A segment carries its answer's name where
+    there is room for it.
+    """
+    shades = [*COMPARED_SHADES[:compared], *OTHER_SHADES]
+    for row, (probs, note) in enumerate(zip(policies.values(), notes, strict=True)):
+        lefts = np.concatenate([[0], np.cumsum(probs)[:-1]])
+        for answer, left, width, shade in zip(answers, lefts, probs, shades, strict=True):
+            ax.barh(row, width, left=left, color=shade, edgecolor="white", linewidth=0.8)
+            if width > 0.04:
+                dark = np.dot(mpl.colors.to_rgb(shade), (0.3, 0.6, 0.1)) < 0.5
+                ink = "white" if dark else "black"
+                ax.text(left + width / 2, row, answer, color=ink, ha="center", va="center")
+        ax.text(1.02, row, note, va="center")
+    ax.set_yticks(range(len(policies)), policies)
+    ax.invert_yaxis()
+    ax.grid(visible=False)
+    ax.set(xlim=(0, 1), xlabel="probability")
+    return ax
