@@ -91,6 +91,8 @@ def test_an_output_path_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "run").write_text("a file")
     assert run("train", "--output_dir", tmp_path / "run") == 2
     assert "is a file" in capsys.readouterr().err
+    assert run("train", "--output_dir", tmp_path / "run" / "below") == 2
+    assert "nothing can be written below" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

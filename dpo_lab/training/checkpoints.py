@@ -13,6 +13,7 @@ from pathlib import Path
 
 from transformers import (
     ProgressCallback,
+    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -91,6 +92,12 @@ class ReadableProgress(ProgressCallback):
         if shown:
             values = "  ".join(f"{name} {logs[name]:.4g}" for name in shown)
             self.training_bar.write(f"step {state.global_step}: {values}")
+
+
+def use_readable_progress(trainer: Trainer) -> None:
+    """Put `ReadableProgress` in the place of transformers' own progress callback."""
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(ReadableProgress())
 
 
 def last_complete_checkpoint(folder: Path) -> str | None:

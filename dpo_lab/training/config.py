@@ -12,7 +12,7 @@ from dpo_lab.models import SmallModelConfig
 
 # TRL's default for a real model; a small one made here needs larger steps.
 LEARNING_RATE_GIVEN_MODEL = 1e-6
-LEARNING_RATE_NEW_MODEL = 5e-4
+LEARNING_RATE_NEW_MODEL = 1e-4
 
 
 def option(default: Any, text: str) -> Any:

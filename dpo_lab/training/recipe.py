@@ -16,7 +16,6 @@ import torch
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    ProgressCallback,
     TrainingArguments,
     set_seed,
 )
@@ -39,8 +38,8 @@ from dpo_lab.scoring import ScoredPairs, score_pairs
 from dpo_lab.training.checkpoints import (
     CheckpointMarker,
     MetricsFile,
-    ReadableProgress,
     last_complete_checkpoint,
+    use_readable_progress,
 )
 from dpo_lab.training.config import TrainConfig
 from dpo_lab.training.preference import LossConfig, PreferenceTrainer, attach_reference
@@ -250,8 +249,7 @@ def _preference_stage(
         say(f"loss at step 0: {loss:.4f}, as it must be where policy and reference are equal")
     else:
         say(f"going on from {checkpoint}")
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(ReadableProgress())
+    use_readable_progress(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.state.global_step % config.eval_steps:  # else the last step was evaluated
         trainer.evaluate()

@@ -42,9 +42,9 @@ class RunFolder:
         if self.root.is_dir() and any(self.root.iterdir()):
             hint = " (add --resume to go on with it)" if self.run_file.is_file() else ""
             raise InputError(f"output_dir {self.root}: is not empty{hint}; nothing was changed")
-        parent = next(p for p in (self.root, *self.root.absolute().parents) if p.is_dir())
-        if not os.access(parent, os.W_OK):
-            raise InputError(f"output_dir {self.root}: {parent} cannot be written to")
+        above = next(p for p in (self.root, *self.root.absolute().parents) if p.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise InputError(f"output_dir {self.root}: nothing can be written below {above}")
 
     def open_existing(self) -> dict[str, Any]:
         """The content of run.json. Raises `InputError` if this is not a run's folder."""

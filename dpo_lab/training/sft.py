@@ -12,7 +12,11 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from dpo_lab.batching import EncodedResponse, collate
 from dpo_lab.logprobs import response_mask
-from dpo_lab.training.checkpoints import CheckpointMarker, last_complete_checkpoint
+from dpo_lab.training.checkpoints import (
+    CheckpointMarker,
+    last_complete_checkpoint,
+    use_readable_progress,
+)
 
 IGNORED = -100  # transformers' label for a position that does not count
 
@@ -72,5 +76,6 @@ def train_sft(
         data_collator=to_batch,
         callbacks=[CheckpointMarker()],
     )
+    use_readable_progress(trainer)
     result = trainer.train(resume_from_checkpoint=last_complete_checkpoint(checkpoints))
     return result.training_loss
