@@ -9,124 +9,17 @@ import statistics
 import numpy as np
 import pytest
 import torch
-from widget_page import open_explorer
+from widget_page import in_python, readers
 
-from dpo_lab import boltzmann
 from dpo_lab.errors import InputError
 from dpo_lab.widgets import BoltzmannExplorer
 from dpo_lab.worlds import t8
 
-READ = """
-() => {
-  const root = document.querySelector(".dpo-explorer");
-  const values = (selector) => [...root.querySelectorAll(selector)].map((node) => node.dataset);
-  const bars = (series) => values(`rect[data-series=${series}]`).map((data) => Number(data.value));
-  const [point] = values(".dpo-point");
-  return {
-    ref: bars("ref"),
-    policy: bars("policy"),
-    numbers: Object.fromEntries(
-      values("[data-number]").map((data) => [data.number, Number(data.value)])),
-    point: [Number(point.kl), Number(point.reward)],
-  };
-}
-"""
-
-
-def in_python(state: dict) -> dict:
-    ref = torch.log_softmax(torch.tensor(state["ref_probs"], dtype=torch.float64).log(), -1)
-    rewards = torch.tensor(state["rewards"], dtype=torch.float64)
-    beta = float(state["beta"])
-    policy = boltzmann.optimal_policy(ref, rewards, beta)
-    log_z = boltzmann.log_partition(ref, rewards, beta)
-    return {
-        "ref": ref.exp().tolist(),
-        "policy": policy.exp().tolist(),
-        "reward": float(boltzmann.expected_reward(policy, rewards)),
-        "kl": float(boltzmann.kl(policy, ref)),
-        "logZ": float(log_z),
-        "value": float(beta * log_z),
-        "beta": beta,
-        "entropy": float(boltzmann.entropy(policy)),
-    }
-
-
-def assert_shows(shown: dict, expected: dict) -> None:
-    # V* = beta log Z carries beta times the rounding of log Z.
-    near = {"rtol": 1e-10, "atol": 1e-14 * max(10.0, expected["beta"])}
-    np.testing.assert_allclose(shown["ref"], expected["ref"], **near)
-    np.testing.assert_allclose(shown["policy"], expected["policy"], **near)
-    assert set(shown["numbers"]) == {"reward", "kl", "logZ", "value", "entropy"}
-    for name, value in shown["numbers"].items():
-        np.testing.assert_allclose(value, expected[name], err_msg=name, **near)
-    np.testing.assert_allclose(shown["point"], [expected["kl"], expected["reward"]], **near)
-
-
-class Reader:
-    """One reader before one explorer: acts on the page, and reads state and numbers off it."""
-
-    def __init__(self, page) -> None:
-        self.page = page
-
-    def slider(self, name: str):
-        return self.page.get_by_role("slider", name=name, exact=True)
-
-    @property
-    def beta(self):
-        return self.slider("beta, logarithmic")
-
-    @property
-    def box(self):
-        return self.page.get_by_role("textbox", name="beta, exact value")
-
-    def press(self, control, key: str, times: int = 1) -> None:
-        control.focus()
-        for _ in range(times):
-            self.page.keyboard.press(key)
-        self.drawn()
-
-    def type_beta(self, text: str) -> None:
-        self.box.fill(text)
-        self.box.press("Enter")
-        self.drawn()
-
-    def drawn(self) -> None:
-        self.page.evaluate("drawn()")
-
-    def state(self) -> dict:
-        return self.page.evaluate("model.state")
-
-    def set(self, name: str, value) -> None:
-        """A change that comes from the kernel."""
-        self.page.evaluate("([name, value]) => model.set(name, value)", [name, value])
-        self.drawn()
-
-    def assert_agrees(self) -> dict:
-        """The page shows Python's numbers for the model's state, which is returned."""
-        state = self.state()
-        assert_shows(self.page.evaluate(READ), in_python(state))
-        return state
-
 
 @pytest.fixture
 def reader(chromium):
-    """Opens explorers; at the end no page may have logged an error or asked for anything."""
-    contexts, troubles = [], []
-
-    def open_one(explorer=None, *, theme=None, **options) -> Reader:
-        context = chromium.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: troubles.append(message.text))
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("request", lambda r: r.url.startswith(("http", "file")) and troubles.append(r.url))
-        open_explorer(page, explorer or BoltzmannExplorer(), theme=theme)
-        return Reader(page)
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert troubles == []
+    with readers(chromium) as open_one:
+        yield lambda explorer=None, **options: open_one(explorer or BoltzmannExplorer(), **options)
 
 
 class TestPython:
@@ -190,18 +83,20 @@ class TestNumbers:
     def test_the_first_picture_is_pythons(self, reader):
         reader().assert_agrees()
 
-    @pytest.mark.parametrize(
-        ("keys", "beta"),
-        [(["ArrowLeft"] * 5, 0.794), (["ArrowRight"], 1.05), (["Home"], 0.01), (["End"], 100)],
-    )
-    def test_beta_moves_by_keyboard(self, reader, keys, beta):
+    def test_beta_moves_by_keyboard(self, reader):
         page = reader()
-        for key in keys:
-            page.press(page.beta, key)
-        assert page.assert_agrees()["beta"] == beta
-        assert page.beta.get_attribute("aria-valuetext") == f"beta {beta}"
-        assert page.box.input_value() == str(beta)
-        assert page.page.evaluate("model.saves") > 0
+        steps = [
+            ("ArrowRight", 1, 1.05),
+            ("ArrowLeft", 6, 0.794),
+            ("Home", 1, 0.01),
+            ("End", 1, 100),
+        ]
+        for key, times, beta in steps:
+            page.press(page.beta, key, times)
+            assert page.assert_agrees()["beta"] == beta
+            assert page.beta.get_attribute("aria-valuetext") == f"beta {beta}"
+            assert page.box.input_value() == str(beta)
+        assert page.page.evaluate("model.saves") == 9
 
     def test_beta_moves_by_mouse_drag(self, reader):
         page = reader()
@@ -222,26 +117,24 @@ class TestNumbers:
         page.drawn()
         assert page.assert_agrees()["beta"] == pytest.approx(10, rel=0.3)
 
-    @pytest.mark.parametrize(
-        ("text", "beta"), [("0.37", 0.37), ("0,5", 0.5), ("1e-6", 1e-6), ("1000000", 1e6)]
-    )
-    def test_an_exact_beta_can_be_typed(self, reader, text, beta):
+    def test_an_exact_beta_can_be_typed(self, reader):
         page = reader()
-        page.type_beta(text)
-        assert page.assert_agrees()["beta"] == beta
+        for text, beta in [("0.37", 0.37), ("0,5", 0.5), ("1e-6", 1e-6), ("1000000", 1e6)]:
+            page.type_beta(text)
+            assert page.assert_agrees()["beta"] == beta
 
-    @pytest.mark.parametrize("text", ["0", "-1", "", "warm", "1e9", "Infinity", "NaN"])
-    def test_a_wrong_beta_is_refused_in_words(self, reader, text):
+    def test_a_wrong_beta_is_refused_in_words(self, reader):
         page = reader()
-        page.type_beta(text)
-        assert page.assert_agrees()["beta"] == 1
-        assert page.box.get_attribute("aria-invalid") == "true"
         alert = page.page.get_by_role("alert").filter(has_text="β must lie between")
-        assert alert.is_visible()
-        page.box.press("Escape")
-        assert page.box.input_value() == "1"
-        assert page.box.get_attribute("aria-invalid") == "false"
-        assert alert.count() == 0
+        for text in ["0", "-1", "", "warm", "1e9", "Infinity", "NaN"]:
+            page.type_beta(text)
+            assert page.assert_agrees()["beta"] == 1
+            assert page.box.get_attribute("aria-invalid") == "true"
+            assert alert.is_visible()
+            page.box.press("Escape")
+            assert page.box.input_value() == "1"
+            assert page.box.get_attribute("aria-invalid") == "false"
+            assert alert.count() == 0
 
     def test_a_reward_and_a_weight_move(self, reader):
         page = reader()
@@ -258,11 +151,11 @@ class TestNumbers:
         for beta in ("1e-6", "0.1", "1", "1e6"):
             page.type_beta(beta)
             page.assert_agrees()
-            shown = page.page.evaluate(READ)
+            shown = page.shown()
             assert shown["ref"][7] == shown["policy"][7] == 0
         assert page.page.get_by_text("at 0 for every β: H.").is_visible()
         page.type_beta("1e-6")
-        assert page.page.evaluate(READ)["policy"][4] == 1  # E is the best of the support
+        assert page.shown()["policy"][4] == 1  # E is the best of the support
 
     def test_the_last_positive_weight_stays(self, reader):
         page = reader(BoltzmannExplorer([0.4, 0.6], [0, 1]))
@@ -401,7 +294,7 @@ class TestHost:
               for (let i = 0; i < 200; i += 1) {
                 if (i % 2) model.set("beta", 10 ** (i / 50 - 2));
                 else model.set("rewards", model.get("rewards").map((_, k) => Math.sin(i + k)));
-                await new Promise((done) => request(() => request(done)));
+                await new Promise((done) => request(done));  // after the redraw of this frame
               }
               window.requestAnimationFrame = request;
               return times;
@@ -427,127 +320,3 @@ class TestHost:
         )
         assert draws == 1
         page.assert_agrees()
-
-
-def luminance(color: list[float]) -> float:
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(a: list[float], b: list[float]) -> float:
-    high, low = sorted((luminance(a), luminance(b)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
-
-
-def rgb(text: str) -> list[float]:
-    return [float(part) / 255 for part in re.findall(r"[\d.]+", text)[:3]]
-
-
-COLORS_USED = """
-() => {
-  const root = document.querySelector(".dpo-explorer");
-  const texts = new Set();
-  for (const node of root.querySelectorAll("*")) {
-    const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
-    if (node.matches("title, desc") || (!own && !node.matches("input[type=text]"))) continue;
-    const style = getComputedStyle(node);
-    texts.add(node instanceof SVGElement ? style.fill : style.color);
-  }
-  const paint = (selector, name) => getComputedStyle(root.querySelector(selector))[name];
-  const track = getComputedStyle(root).getPropertyValue("--dpo-track").trim();
-  const probe = document.createElement("i");
-  probe.style.color = track;
-  root.append(probe);
-  const shapes = [
-    paint("rect.dpo-ref", "stroke"), paint("rect.dpo-policy", "fill"),
-    paint("polyline", "stroke"), paint(".dpo-tangent", "stroke"), paint(".dpo-value", "fill"),
-    paint(".dpo-box", "borderTopColor"), getComputedStyle(probe).color,
-  ];
-  probe.remove();
-  return { ground: getComputedStyle(root).backgroundColor, texts: [...texts], shapes };
-}
-"""
-
-
-@pytest.mark.browser
-class TestForEveryReader:
-    @pytest.mark.parametrize(
-        ("theme", "scheme", "dark"),
-        [
-            ("light", "light", False),
-            ("light", "dark", False),
-            ("dark", "light", True),
-            (None, "light", False),
-            (None, "dark", True),
-        ],
-    )
-    def test_colours_stand_out_in_both_themes(self, reader, theme, scheme, dark):
-        page = reader(theme=theme, color_scheme=scheme)
-        page.type_beta("-1")  # the message is text too
-        colors = page.page.evaluate(COLORS_USED)
-        ground = rgb(colors["ground"])
-        assert (luminance(ground) < 0.1) is dark
-        assert len(colors["texts"]) >= 3
-        for text in colors["texts"]:
-            assert contrast(rgb(text), ground) >= 4.5, text
-        for shape in colors["shapes"]:
-            assert contrast(rgb(shape), ground) >= 3, shape
-
-    @pytest.mark.parametrize("width", [320, 360, 768, 1280])
-    def test_no_width_scrolls_sideways_and_targets_are_large(self, reader, width):
-        labels = ["a rather long answer that wraps", "Unbreakable" * 6, *"CDEFGH"]
-        page = reader(
-            BoltzmannExplorer(labels=labels),
-            viewport={"width": width, "height": 800},
-            has_touch=width < 500,
-        )
-        assert page.page.evaluate("document.documentElement.scrollWidth") <= width
-        sizes = page.page.evaluate(
-            """() => [...document.querySelectorAll("input, button")].map((node) => {
-              const box = node.getBoundingClientRect();
-              return [box.width, box.height, box.left, box.right];
-            })"""
-        )
-        assert len(sizes) == 19
-        for box_width, height, left, right in sizes:
-            assert min(box_width, height) >= 24
-            assert 0 <= left < right <= width
-
-    def test_every_control_has_a_name_and_says_its_value(self, reader):
-        page = reader()
-        sliders = page.page.get_by_role("slider")
-        names = [sliders.nth(i).get_attribute("aria-label") for i in range(sliders.count())]
-        assert len(names) == len(set(names)) == 17
-        assert all(sliders.nth(i).get_attribute("aria-valuetext") for i in range(17))
-        own_keys = "input:not([data-lm-suppress-shortcuts=true])"
-        assert page.page.locator(own_keys).count() == 0
-        pictures = page.page.get_by_role("img")
-        assert pictures.count() == 2
-        page.type_beta("0.5")
-        shown = page.page.get_by_role("img", name="Reward-KL frontier").locator("desc")
-        assert (
-            "At beta 0.5 the optimum has expected reward 2.302 at KL 1.823" in shown.text_content()
-        )
-        shown = page.page.get_by_role("img", name="Probability of each answer").locator("desc")
-        assert "H 2.0 % to 50.0 %" in shown.text_content()
-
-    def test_a_screen_reader_hears_one_summary_after_the_hand_rests(self, reader):
-        page = reader()
-        page.page.evaluate(
-            """() => {
-              window.heard = [];
-              const status = document.querySelector("[role=status]");
-              new MutationObserver(() => heard.push(status.textContent))
-                .observe(status, { childList: true, characterData: true, subtree: true });
-            }"""
-        )
-        page.press(page.beta, "ArrowLeft", 15)
-        page.page.wait_for_function("heard.length > 0")
-        (heard,) = page.page.evaluate("heard")
-        assert re.match(r"beta 0\.501: expected reward 2\.\d+, KL 1\.\d+ nats", heard)
-        assert "Most likely answer: H" in heard
-
-    def test_nothing_moves_by_itself(self, reader):
-        page = reader(reduced_motion="reduce")
-        page.press(page.beta, "Home")
-        assert page.page.evaluate("el.getAnimations({ subtree: true }).length") == 0

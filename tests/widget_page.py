@@ -1,13 +1,19 @@
-"""A bare page that runs one explorer in Chromium: the smallest host of the anywidget contract."""
+"""Explorers in a bare page in Chromium, with a reader who acts on them and checks their numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
 from anywidget import AnyWidget
 
+from dpo_lab import boltzmann
+
 if TYPE_CHECKING:  # playwright may be absent: then the tests that need it are skipped
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 _HOST = """
 class Model {
@@ -56,3 +62,120 @@ def open_explorer(page: Page, explorer: AnyWidget, *, theme: str | None = None) 
     own = set(explorer.trait_names(sync=True)) - set(AnyWidget.class_trait_names(sync=True))
     state = explorer.get_state([name for name in own if not name.startswith("_")])
     page.evaluate("([esm, state]) => start(esm, state)", [explorer._esm, state])
+
+
+READ = """
+() => {
+  const root = document.querySelector(".dpo-explorer");
+  const values = (selector) => [...root.querySelectorAll(selector)].map((node) => node.dataset);
+  const bars = (series) => values(`rect[data-series=${series}]`).map((data) => Number(data.value));
+  const [point] = values(".dpo-point");
+  return {
+    ref: bars("ref"),
+    policy: bars("policy"),
+    numbers: Object.fromEntries(
+      values("[data-number]").map((data) => [data.number, Number(data.value)])),
+    point: [Number(point.kl), Number(point.reward)],
+  };
+}
+"""
+
+
+def in_python(state: dict) -> dict:
+    ref = torch.log_softmax(torch.tensor(state["ref_probs"], dtype=torch.float64).log(), -1)
+    rewards = torch.tensor(state["rewards"], dtype=torch.float64)
+    beta = float(state["beta"])
+    policy = boltzmann.optimal_policy(ref, rewards, beta)
+    log_z = boltzmann.log_partition(ref, rewards, beta)
+    return {
+        "ref": ref.exp().tolist(),
+        "policy": policy.exp().tolist(),
+        "reward": float(boltzmann.expected_reward(policy, rewards)),
+        "kl": float(boltzmann.kl(policy, ref)),
+        "logZ": float(log_z),
+        "value": float(beta * log_z),
+        "beta": beta,
+        "entropy": float(boltzmann.entropy(policy)),
+    }
+
+
+def assert_shows(shown: dict, expected: dict) -> None:
+    # V* = beta log Z carries beta times the rounding of log Z.
+    near = {"rtol": 1e-10, "atol": 1e-14 * max(10.0, expected["beta"])}
+    np.testing.assert_allclose(shown["ref"], expected["ref"], **near)
+    np.testing.assert_allclose(shown["policy"], expected["policy"], **near)
+    assert set(shown["numbers"]) == {"reward", "kl", "logZ", "value", "entropy"}
+    for name, value in shown["numbers"].items():
+        np.testing.assert_allclose(value, expected[name], err_msg=name, **near)
+    np.testing.assert_allclose(shown["point"], [expected["kl"], expected["reward"]], **near)
+
+
+class Reader:
+    """One reader before one explorer: acts on the page, and reads state and numbers off it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def slider(self, name: str):
+        return self.page.get_by_role("slider", name=name, exact=True)
+
+    @property
+    def beta(self):
+        return self.slider("beta, logarithmic")
+
+    @property
+    def box(self):
+        return self.page.get_by_role("textbox", name="beta, exact value")
+
+    def press(self, control, key: str, times: int = 1) -> None:
+        control.focus()
+        for _ in range(times):
+            self.page.keyboard.press(key)
+        self.drawn()
+
+    def type_beta(self, text: str) -> None:
+        self.box.fill(text)
+        self.box.press("Enter")
+        self.drawn()
+
+    def drawn(self) -> None:
+        self.page.evaluate("drawn()")
+
+    def state(self) -> dict:
+        return self.page.evaluate("model.state")
+
+    def set(self, name: str, value) -> None:
+        """A change that comes from the kernel."""
+        self.page.evaluate("([name, value]) => model.set(name, value)", [name, value])
+        self.drawn()
+
+    def shown(self) -> dict:
+        """The bars, numbers and point on the page, at full precision."""
+        return self.page.evaluate(READ)
+
+    def assert_agrees(self) -> dict:
+        """The page shows Python's numbers for the model's state, which is returned."""
+        state = self.state()
+        assert_shows(self.shown(), in_python(state))
+        return state
+
+
+@contextmanager
+def readers(chromium: Browser) -> Iterator[Callable[..., Reader]]:
+    """Opens explorers; at the end no page may have logged anything or asked for a file."""
+    contexts, troubles = [], []
+
+    def open_one(explorer, *, theme=None, **options) -> Reader:
+        context = chromium.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda r: r.url.startswith(("http", "file")) and troubles.append(r.url))
+        open_explorer(page, explorer, theme=theme)
+        return Reader(page)
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert troubles == []

@@ -18,6 +18,10 @@ export function svg(tag, attributes = {}, ...children) {
   return node;
 }
 
+export function withSub(text, sub) {
+  return html("span", { class: "dpo-symbol" }, text, html("sub", {}, sub));
+}
+
 export function setAttributes(node, attributes) {
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
 }
@@ -156,6 +160,13 @@ export function formatNumber(value) {
 // As few digits as give the number back, at most six: what a reader would type.
 export function formatExact(value) {
   return String(Number(value.toPrecision(6)));
+}
+
+// A probability from its logarithm; only a true 0 reads as 0.
+export function percent(logp) {
+  const share = 100 * Math.exp(logp);
+  if (share === 0) return "0 %";
+  return share < 0.05 ? "<0.1 %" : `${share.toFixed(1)} %`;
 }
 
 export function minus(text) {
