@@ -18,27 +18,29 @@ OTHER_SHADES = tuple(COLORS[role] for role in ("highlight", "rejected", "reward"
 
 def draw_implicit_against_true(
     ax: Axes,
-    rewards: Sequence[ArrayLike],
-    implicit_rewards: Sequence[ArrayLike],
-    offsets: Sequence[float],
-    labels: Sequence[str],
+    rewards: ArrayLike,
+    implicit_rewards: ArrayLike,
+    offsets: ArrayLike,
+    prompts: Sequence[str],
+    answers: Sequence[str],
 ) -> Axes:
-    """Implicit against true rewards of some prompts, each on its line `true - offset`.
+    """Implicit against true rewards of two prompts, each on its line `true - offset`.
 
-    rewards, implicit_rewards: one array of answers a prompt. offsets: beta log Z of each prompt.
-    Every label stands at the upper end of its line.
+    rewards, implicit_rewards: (2, answers). offsets: (2,) beta log Z of each prompt. prompts: the
+    label at each line's end. answers: for each prompt one letter an answer.
     """
-    span = np.array([min(map(np.min, rewards)) - 0.4, max(map(np.max, rewards)) + 0.4])
+    rewards, implicit_rewards = np.asarray(rewards), np.asarray(implicit_rewards)
+    span = np.array([rewards.min() - 0.4, rewards.max() + 0.4])
     ax.plot(span, span, ":", color=COLORS["theory"], linewidth=1)
-    ax.annotate("implicit = true", (span[0], span[0]), (4, -2), textcoords="offset points")
-    for prompt, role, marker in zip(
-        range(len(rewards)), ("policy", "rejected"), "os", strict=False
-    ):
-        color = COLORS[role]
-        ax.plot(span, span - offsets[prompt], color=color, linewidth=1.2)
-        ax.plot(rewards[prompt], implicit_rewards[prompt], marker, color=color, markersize=7)
-        end = (span[1], span[1] - offsets[prompt])
-        ax.annotate(labels[prompt], end, (5, 0), textcoords="offset points", color=color)
+    ax.annotate("implicit = true", (0.9, 0.9), rotation=45, rotation_mode="anchor", va="bottom")
+    for k, (role, marker, above) in enumerate([("policy", "o", False), ("rejected", "s", True)]):
+        color, line = COLORS[role], span - float(offsets[k])
+        ax.plot(span, line, color=color, linewidth=1.2)
+        ax.plot(rewards[k], implicit_rewards[k], marker, color=color, markersize=6)
+        for letter, x, y in zip(answers[k], rewards[k], implicit_rewards[k], strict=True):
+            place = {"xytext": (-7, 5) if above else (4, -12), "ha": "center"}
+            ax.annotate(letter, (x, y), textcoords="offset points", color=color, **place)
+        ax.annotate(prompts[k], (span[1], line[1]), (5, 0), textcoords="offset points", color=color)
     ax.set(xlabel="true reward r (nats)", ylabel="implicit reward (nats)", aspect="equal")
     return ax
 
@@ -56,8 +58,9 @@ def draw_loss_equivalent_policies(
     `compared` answers are those that the loss sees. A segment carries its answer's name where
     there is room for it.
     """
+    series = [np.asarray(probs) for probs in policies.values()]
     shades = [*COMPARED_SHADES[:compared], *OTHER_SHADES]
-    for row, (probs, note) in enumerate(zip(policies.values(), notes, strict=True)):
+    for row, (probs, note) in enumerate(zip(series, notes, strict=True)):
         lefts = np.concatenate([[0], np.cumsum(probs)[:-1]])
         for answer, left, width, shade in zip(answers, lefts, probs, shades, strict=True):
             ax.barh(row, width, left=left, color=shade, edgecolor="white", linewidth=0.8)
