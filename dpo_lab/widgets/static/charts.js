@@ -111,6 +111,7 @@ function frontierScenery() {
       setAttributes(ends[i].dot, { cx, cy, "data-kl": kl, "data-reward": expectedReward });
       setAttributes(ends[i].name, { x: cx + (i ? 4 : 10), y: cy + (i ? 20 : 4) });
     });
+    ends[1].name.style.display = last.kl > 0 ? "" : "none"; // both ends are one point
     const text = `The frontier runs from reward ${formatNumber(first.expectedReward)} at KL 0 ` +
       `to reward ${formatNumber(last.expectedReward)} at KL ${formatNumber(last.kl)} nats.`;
     return { x, y, right: box.right, top: box.top, text };

@@ -88,9 +88,7 @@ function bestReward(refLogps, rewards) {
 // of 1e4 would swallow the digits of log pi_ref.
 function tilt(refLogps, rewards, beta) {
   const best = bestReward(refLogps, rewards);
-  return refLogps.map((logp, i) =>
-    logp === -Infinity ? -Infinity : logp + (rewards[i] - best) / beta,
-  );
+  return refLogps.map((logp, i) => logp + (rewards[i] - best) / beta);
 }
 
 // p log(p/q) - p + q: its sum is the KL of two distributions, and no term is negative, so equal
