@@ -8,8 +8,7 @@ found before the first minute of computing is spent.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -21,8 +20,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from dpo_lab import reviews
-from dpo_lab.batching import EncodedPair, EncodingReport, encode_pairs, padding_id
+from dpo_lab.batching import padding_id
 from dpo_lab.errors import InputError
 from dpo_lab.evaluation import PairEvaluation, evaluate_pairs
 from dpo_lab.models import (
@@ -33,7 +31,7 @@ from dpo_lab.models import (
     model_hash,
     train_tokenizer,
 )
-from dpo_lab.pairs import PreferencePair, data_hash, read_pairs, split_pairs
+from dpo_lab.pairs import PreferencePair
 from dpo_lab.scoring import ScoredPairs, score_pairs
 from dpo_lab.training.checkpoints import (
     CheckpointMarker,
@@ -44,30 +42,10 @@ from dpo_lab.training.checkpoints import (
 from dpo_lab.training.config import TrainConfig
 from dpo_lab.training.preference import LossConfig, PreferenceTrainer, attach_reference
 from dpo_lab.training.reference import reference_logps
+from dpo_lab.training.run_data import EncodedData, PairData, Say, encode, load_pairs
 from dpo_lab.training.run_folder import RunFolder
 from dpo_lab.training.sft import SFTConfig, train_sft
 from dpo_lab.training.surroundings import peak_memory, surroundings
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class PairData:
-    """Training and held-out pairs, and what run.json says about where they came from."""
-
-    train: list[PreferencePair]
-    held_out: list[PreferencePair]
-    facts: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class EncodedData:
-    """Token ids of the usable pairs; `held_out_pairs` are the texts of the held-out ones."""
-
-    train: list[EncodedPair]
-    held_out: list[EncodedPair]
-    held_out_pairs: list[PreferencePair]
-    facts: dict[str, Any]
 
 
 def train(config: TrainConfig, say: Say = print) -> PairEvaluation:
@@ -126,59 +104,6 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation:
     _draw(run)
     say(f"\n{evaluation.table()}\n\nmodel, metrics and curves: {run.root}")
     return evaluation
-
-
-def load_pairs(config: TrainConfig, say: Say) -> PairData:
-    """Read training and held-out pairs, from files or from the embedded world, and report them."""
-    if config.pairs is None:
-        world = reviews.sample_pairs(config.world_pairs + config.world_pairs // 5, seed=config.seed)
-        train_pairs, held_out = world[: config.world_pairs], world[config.world_pairs :]
-        reports = {"world": "tiny reviews"}
-    else:
-        train_pairs, report = read_pairs(config.pairs, odd=config.odd_rows)
-        reports = {"train": report.to_dict()}
-        if report.odd:
-            say(report.table())
-        if config.eval_pairs is not None:
-            held_out, report = read_pairs(config.eval_pairs, odd=config.odd_rows, split="test")
-            reports["held_out"] = report.to_dict()
-            if report.odd:
-                say(report.table())
-        else:
-            train_pairs, held_out = split_pairs(train_pairs, config.eval_fraction, config.seed)
-    for name, pairs in (("training", train_pairs), ("held-out", held_out)):
-        if not pairs:
-            raise InputError(f"{config.pairs}: no {name} pairs are left")
-    say(f"{len(train_pairs)} training pairs, {len(held_out)} held-out pairs")
-    facts = {
-        "train_sha256": data_hash(train_pairs),
-        "held_out_sha256": data_hash(held_out),
-        "train_pairs": len(train_pairs),
-        "held_out_pairs": len(held_out),
-        "reports": reports,
-    }
-    return PairData(train_pairs, held_out, facts)
-
-
-def encode(
-    tokenizer: PreTrainedTokenizerBase, data: PairData, config: TrainConfig, say: Say
-) -> EncodedData:
-    """Token ids of all pairs; what was dropped or cut is said and recorded."""
-    encoded, facts = {}, {}
-    for name, pairs in (("train", data.train), ("held_out", data.held_out)):
-        encoded[name], report = encode_pairs(tokenizer, pairs, config.max_length)
-        facts[name] = report.to_dict()
-        _say_encoding(name, report, say)
-        if not encoded[name]:
-            raise InputError(f"no {name} pair fits into max_length {config.max_length}")
-    kept = [data.held_out[row] for row in report.rows]
-    return EncodedData(encoded["train"], encoded["held_out"], kept, facts)
-
-
-def _say_encoding(name: str, report: EncodingReport, say: Say) -> None:
-    counts = (report.prompts_cut, report.boundary_merges, report.special_token_texts)
-    if report.dropped or any(counts) or report.unknown_tokens:
-        say(f"{name}: {report.table()}")
 
 
 def _prepare_models(
