@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import repository
 import yaml
 
 pytestmark = pytest.mark.browser
@@ -131,6 +132,15 @@ def test_every_page_of_the_contents_is_built(root: Path, built_site: Path):
     names = toc_files(yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8")))
     assert names
     assert [name for name in names if not (built_site / f"{name}.html").is_file()] == []
+
+
+def test_every_chapter_leads_to_its_notebook_on_colab(root: Path, built_site: Path):
+    name = repository.address(root).removeprefix("https://github.com/")
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        link = f'href="{repository.COLAB}{name}/blob/main/notebooks/{path.name}"'
+        page = (built_site / "notebooks" / f"{path.stem}.html").read_text(encoding="utf-8")
+        # the launch button, which Jupyter Book makes, and the line under the title
+        assert page.count(link) == 2, path.name
 
 
 @pytest.mark.parametrize("kind", ["http", "sub-path", "file"])
