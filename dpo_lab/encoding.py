@@ -73,14 +73,17 @@ def encode_response(
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
-    """The ids to generate from: those before the response in `encode_response`, uncut."""
+    """The ids to generate from: those before the response in `encode_response`, uncut.
+
+    Raises `InputError` where `encode_responses` would drop the row for its prompt.
+    """
     facts = tokenizer_facts(tokenizer)
     try:
         text = row_text(tokenizer, facts, prompt, ())
+        [ids] = _tokenize(tokenizer, [text.prompt], text.is_chat)
+        return _checked_prompt(facts, text, ids)
     except DropError as problem:
         raise _as_input_error(problem.reason, problem.detail) from problem
-    [ids] = _tokenize(tokenizer, [text.prompt], text.is_chat)
-    return [*text.opening, *ids]
 
 
 def _as_input_error(reason: DropReason, detail: str) -> InputError:
@@ -196,25 +199,30 @@ def _close(
     facts: TokenizerFacts, text: RowText, ids: _RowIds, max_length: int | None
 ) -> list[EncodedResponse]:
     """Check one row, fit its prompt and append EOS. Raises `DropError`."""
-    answers = [_checked(facts, text, ids.prompt, answer) for answer in ids.answers]
-    prompt = [*text.opening, *ids.prompt]
-    if not prompt:
-        raise DropError(DropReason.NO_PROMPT_TOKEN)
+    prompt = _checked_prompt(facts, text, ids.prompt)
+    answers = [_checked_answer(facts, text, answer) for answer in ids.answers]
     if max_length is not None:
         needed = max(len(answer) for answer in answers) + 1
         prompt = _fit_prompt(facts, text, prompt, needed, max_length)
     return [EncodedResponse([*prompt, *answer, facts.eos_id], len(prompt)) for answer in answers]
 
 
-def _checked(
-    facts: TokenizerFacts, text: RowText, prompt: list[int], answer: list[int] | None
-) -> list[int]:
+def _checked_prompt(facts: TokenizerFacts, text: RowText, ids: list[int]) -> list[int]:
+    found = facts.special_ids.intersection(ids)
+    if found and not text.is_chat:
+        raise DropError(DropReason.SPECIAL_ID_INSIDE, f"id {min(found)}")
+    if not text.opening and not ids:
+        raise DropError(DropReason.NO_PROMPT_TOKEN)
+    return [*text.opening, *ids]
+
+
+def _checked_answer(facts: TokenizerFacts, text: RowText, answer: list[int] | None) -> list[int]:
     if answer is None:
         raise DropError(DropReason.BOUNDARY_NOT_KEPT)
     if not answer:
         raise DropError(DropReason.EMPTY_RESPONSE)
     # A template's own special tokens are meant, but even there EOS may only close the answer.
-    found = facts.special_ids.intersection(answer if text.is_chat else prompt + answer)
+    found = facts.special_ids.intersection(answer)
     if facts.eos_id in found or (found and not text.is_chat):
         raise DropError(DropReason.SPECIAL_ID_INSIDE, f"id {min(found)}")
     return answer

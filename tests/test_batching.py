@@ -134,6 +134,8 @@ def test_table_of_a_row_with_everything_awkward_in_it() -> None:
     encoded = encode_response(tokenizer, "hello ", "there\n\x1b[2J 猫")
     lines = render_tokens(encoded, tokenizer).splitlines()
     assert all(line.isprintable() for line in lines)
+    # The cat takes two tokens, neither of which is a character.
+    assert "\N{REPLACEMENT CHARACTER}" not in "".join(lines)
     header, *rows = lines
     assert header.split() == ["index", "id", "text", "part", "mark"]
     cells = [row.split() for row in rows]

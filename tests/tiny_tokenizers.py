@@ -110,13 +110,13 @@ def word_pieces_with_leading_space() -> PreTrainedTokenizerFast:
 
 
 @cache
-def words() -> PreTrainedTokenizerFast:
+def words(unk: str = "<unk>") -> PreTrainedTokenizerFast:
     """One id a word, split at spaces; `<eos>` is a word like any other to the splitting."""
     vocabulary = ["<unk>", "<eos>", "the", "soup", "was", "good", "bad"]
     ids = {word: i for i, word in enumerate(vocabulary)}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=unk))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<eos>")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=unk, eos_token="<eos>")
 
 
 @cache
