@@ -37,6 +37,7 @@ def test_recount_from_the_rows(shared_data):
     last = ("", "")
     for row in rows:
         pair = (row["model_a"], row["model_b"])
+        assert pair[0] < pair[1]  # as the chapter says: always in the order of the names
         if not blocks or pair <= last:  # the names start again: another prompt
             blocks.append(torch.zeros(5, 5, dtype=torch.float64))
         last = pair
