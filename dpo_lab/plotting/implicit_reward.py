@@ -32,7 +32,7 @@ def draw_implicit_against_true(
     rewards, implicit_rewards = np.asarray(rewards), np.asarray(implicit_rewards)
     span = np.array([rewards.min() - 0.4, rewards.max() + 0.4])
     ax.plot(span, span, ":", color=COLORS["theory"], linewidth=1)
-    ax.annotate("implicit = true", (0.9, 0.9), rotation=45, rotation_mode="anchor", va="bottom")
+    ax.annotate("implicit = true", (0.7, 0.9), rotation=45, rotation_mode="anchor", va="bottom")
     for k, (role, marker, above) in enumerate([("policy", "o", False), ("rejected", "s", True)]):
         color, line = COLORS[role], span - float(offsets[k])
         ax.plot(span, line, color=color, linewidth=1.2)
