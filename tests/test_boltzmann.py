@@ -108,6 +108,7 @@ def test_implicit_reward_outside_a_support():
 # ---- identities ----
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(problems())
 def test_optimal_value_is_beta_log_z(problem):
     ref, rewards, beta = problem
@@ -117,6 +118,7 @@ def test_optimal_value_is_beta_log_z(problem):
     assert_close(torch.logsumexp(policy, -1), 0.0)
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(problems_and_policies())
 def test_what_a_policy_loses_is_beta_times_its_kl_to_the_optimum(case):
     ref, rewards, beta, policy = case
@@ -126,6 +128,7 @@ def test_what_a_policy_loses_is_beta_times_its_kl_to_the_optimum(case):
     assert float(lost) > -1e-9
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(problems(), st.floats(-50, 50))
 def test_a_shift_of_the_rewards_changes_the_value_and_nothing_else(problem, shift):
     ref, rewards, beta = problem
@@ -137,6 +140,7 @@ def test_a_shift_of_the_rewards_changes_the_value_and_nothing_else(problem, shif
     assert_close(gained, shift, atol=1e-9)
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(problems())
 def test_tilting_twice_adds_the_rewards(problem):
     ref, rewards, beta = problem
@@ -144,6 +148,7 @@ def test_tilting_twice_adds_the_rewards(problem):
     assert_close(twice.exp(), bz.optimal_policy(ref, rewards, beta / 2).exp(), atol=1e-11)
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(problems_and_policies())
 def test_kl_is_cross_entropy_minus_entropy_and_never_negative(case):
     ref, _, _, policy = case
@@ -161,6 +166,7 @@ def test_kl_outside_the_support():
     assert float(bz.kl(f64(0.0, -800.0), f64(0.0, -INF))) == INF
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(problems())
 def test_slopes_of_the_frontier(problem):
     ref, rewards, beta = problem
@@ -181,6 +187,7 @@ def test_slope_of_the_testbeds_frontier_by_finite_differences():
         assert_close(slope, f64(beta), atol=0, rtol=1e-6)
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(problems_and_policies())
 def test_no_policy_lies_above_the_frontier(case):
     ref, rewards, beta, policy = case
@@ -240,6 +247,7 @@ def test_slope_of_the_entropy_in_one_over_beta(beta):
     assert_close(slope, expected[None])
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(problems())
 def test_entropy_falls_with_beta_where_the_reference_is_uniform(problem):
     ref, rewards, beta = problem
@@ -428,6 +436,7 @@ def test_gradients_are_finite_where_probabilities_are_zero(beta):
             assert gradient is None or bool(torch.isfinite(gradient).all())
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(problems())
 def test_gradient_of_log_z_is_the_policy(problem):
     ref, rewards, beta = problem
@@ -437,6 +446,7 @@ def test_gradient_of_log_z_is_the_policy(problem):
     assert_close(gradient, expected, atol=1e-11)
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(problems(zeros=False))
 def test_objective_is_flat_at_the_optimum(problem):
     ref, rewards, beta = problem
