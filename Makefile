@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(PY) || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
 	  "This kit needs Python 3.10 or newer; name one with: make PYTHON=python3.12 ...")'
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(call step,install,$(PY) -m pip install --quiet --disable-pip-version-check \
+	$(call step,install,$(PY) -m pip install --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[$(EXTRAS)]')
 	@touch $@
 
