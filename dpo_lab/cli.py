@@ -69,9 +69,14 @@ def _parse(command: str, config_class: type, options: Sequence[str]) -> Any:
 
 
 def _train(config: Any) -> None:
+    from dpo_lab.plotting.curves import save_curves
     from dpo_lab.training.recipe import train
+    from dpo_lab.training.run_folder import RunFolder
 
     train(config)
+    run = RunFolder(config.output_dir)
+    save_curves(run.read_metrics(), run.curves_file)
+    print(f"\nmodel, metrics and curves: {run.root}")
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,7 @@ def test_score_agrees_with_what_the_trainer_logged(
     models = ("--policy", folder / "model", "--reference", tiny_model)
     assert run("score", "--pairs", pair_file, *models, *common, "--output", scores) == 0
     rows = [json.loads(line) for line in scores.read_text().splitlines()]
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     record = json.loads((folder / "run.json").read_text())
     assert record["data"]["held_out_with_seen_prompt"] == len(rows)  # the same file twice
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

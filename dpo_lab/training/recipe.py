@@ -101,8 +101,7 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation:
         "seconds": round(time.monotonic() - started, 1),
     }
     run.write_run(facts)
-    _draw(run)
-    say(f"\n{evaluation.table()}\n\nmodel, metrics and curves: {run.root}")
+    say(f"\n{evaluation.table()}")
     return evaluation
 
 
@@ -216,10 +215,3 @@ def _check_same_run(old: dict[str, Any], new: dict[str, Any]) -> None:
     for name in ("train_sha256", "held_out_sha256"):
         if old["data"][name] != new["data"][name]:
             raise InputError(f"cannot resume: the pairs have changed ({name} differs)")
-
-
-def _draw(run: RunFolder) -> None:
-    """The curves of the run; matplotlib is loaded only now, and without a display."""
-    from dpo_lab.plotting.curves import save_curves
-
-    save_curves(run.read_metrics(), run.curves_file)
