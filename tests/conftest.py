@@ -17,6 +17,8 @@ from typing import NoReturn
 
 import pytest
 
+pytest_plugins = ["training_fixtures"]
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may need the network
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_fixtures import cache, pair_file, review_pairs, tiny_model  # noqa: F401
 
 from dpo_lab import __version__
 from dpo_lab.cli import main
@@ -66,7 +65,7 @@ def test_mistakes_in_train_are_one_message_and_leave_nothing(
     message: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
-    cache: Path,  # noqa: F811
+    cache: Path,
 ) -> None:
     target = tmp_path / "run"
     assert run("train", "--output_dir", target, "--world_pairs", 40, *arguments) == 2
@@ -117,7 +116,7 @@ def test_files_that_hold_no_pairs(
 
 def test_strict_names_the_row_and_report_goes_on(
     tmp_path: Path,
-    tiny_model: Path,  # noqa: F811
+    tiny_model: Path,
     capsys: pytest.CaptureFixture,
 ) -> None:
     file = tmp_path / "pairs.jsonl"
@@ -141,9 +140,9 @@ def test_strict_names_the_row_and_report_goes_on(
 
 def test_score_agrees_with_what_the_trainer_logged(
     tmp_path: Path,
-    tiny_model: Path,  # noqa: F811
-    pair_file: Path,  # noqa: F811
-    cache: Path,  # noqa: F811
+    tiny_model: Path,
+    pair_file: Path,
+    cache: Path,
     capsys: pytest.CaptureFixture,
 ) -> None:
     folder, scores = tmp_path / "run", tmp_path / "scores.jsonl"
@@ -170,9 +169,9 @@ def test_score_agrees_with_what_the_trainer_logged(
 
 def test_resuming_with_other_settings_is_refused(
     tmp_path: Path,
-    tiny_model: Path,  # noqa: F811
-    pair_file: Path,  # noqa: F811
-    cache: Path,  # noqa: F811
+    tiny_model: Path,
+    pair_file: Path,
+    cache: Path,
     capsys: pytest.CaptureFixture,
 ) -> None:
     folder = tmp_path / "run"
@@ -200,8 +199,8 @@ def test_the_installed_command_exits_with_2_and_no_traceback(tmp_path: Path) -> 
 def test_odd_cases_of_real_pairs_are_trained_on_or_named(
     shared_data: Path,
     tmp_path: Path,
-    tiny_model: Path,  # noqa: F811
-    cache: Path,  # noqa: F811
+    tiny_model: Path,
+    cache: Path,
     capsys: pytest.CaptureFixture,
 ) -> None:
     file = shared_data / "hh_odd_cases.jsonl"

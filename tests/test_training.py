@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn import functional as F
-from training_fixtures import cache, pair_file, review_pairs, tiny_model  # noqa: F401
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
 from dpo_lab.batching import encode_pairs, padding_id
@@ -28,13 +27,13 @@ BETA, RATE = 0.3, 1e-3
 
 
 @pytest.fixture(scope="module")
-def encoded(tiny_model: Path, review_pairs):  # noqa: F811
+def encoded(tiny_model: Path, review_pairs):
     pairs, _ = encode_pairs(load_tokenizer(tiny_model), review_pairs, 64)
     return pairs
 
 
 @pytest.fixture(scope="module")
-def examples(tiny_model: Path, encoded) -> list[PreferenceExample]:  # noqa: F811
+def examples(tiny_model: Path, encoded) -> list[PreferenceExample]:
     return attach_reference(encoded, score_pairs(load_policy(tiny_model), encoded, 0, batch_size=7))
 
 
@@ -78,7 +77,7 @@ def loss_by_hand(model: torch.nn.Module, examples: list[PreferenceExample]) -> t
     return torch.stack(losses).mean()
 
 
-def test_scores_equal_a_loop_over_single_answers(tiny_model: Path, encoded) -> None:  # noqa: F811
+def test_scores_equal_a_loop_over_single_answers(tiny_model: Path, encoded) -> None:
     model = load_policy(tiny_model)
     scored = score_pairs(model, encoded[:20], padding_id(load_tokenizer(tiny_model)), batch_size=6)
     with torch.no_grad():
@@ -89,7 +88,7 @@ def test_scores_equal_a_loop_over_single_answers(tiny_model: Path, encoded) -> N
 
 
 def test_trainer_equals_the_loop_written_by_hand(
-    tiny_model: Path,  # noqa: F811
+    tiny_model: Path,
     examples: list[PreferenceExample],
     tmp_path: Path,
 ) -> None:
@@ -112,7 +111,7 @@ def test_trainer_equals_the_loop_written_by_hand(
 
 
 def test_one_batch_of_8_equals_4_micro_batches_of_2(
-    tiny_model: Path,  # noqa: F811
+    tiny_model: Path,
     examples: list[PreferenceExample],
     tmp_path: Path,
 ) -> None:
@@ -135,7 +134,7 @@ def test_one_batch_of_8_equals_4_micro_batches_of_2(
 
 
 def test_logged_metrics_are_means_over_all_micro_batches(
-    tiny_model: Path,  # noqa: F811
+    tiny_model: Path,
     examples: list[PreferenceExample],
     tmp_path: Path,
 ) -> None:
@@ -155,7 +154,7 @@ def test_logged_metrics_are_means_over_all_micro_batches(
 
 
 def test_step_zero_check_passes_on_the_reference_and_stops_otherwise(
-    tiny_model: Path,  # noqa: F811
+    tiny_model: Path,
     examples: list[PreferenceExample],
     tmp_path: Path,
 ) -> None:
@@ -168,9 +167,9 @@ def test_step_zero_check_passes_on_the_reference_and_stops_otherwise(
 
 
 def test_reference_cache_is_used_and_keyed_by_model_and_tokens(
-    tiny_model: Path,  # noqa: F811
+    tiny_model: Path,
     encoded,
-    cache: Path,  # noqa: F811
+    cache: Path,
 ) -> None:
     model = load_policy(tiny_model)
     first = reference_logps(model, encoded[:5], 0, batch_size=2, progress=False)
@@ -199,10 +198,10 @@ def test_reference_cache_is_used_and_keyed_by_model_and_tokens(
 
 
 def test_a_whole_run_leaves_what_it_promises(
-    tiny_model: Path,  # noqa: F811
-    pair_file: Path,  # noqa: F811
+    tiny_model: Path,
+    pair_file: Path,
     tmp_path: Path,
-    cache: Path,  # noqa: F811
+    cache: Path,
 ) -> None:
     from dpo_lab.training.config import TrainConfig
     from dpo_lab.training.recipe import train
@@ -241,10 +240,10 @@ def test_a_whole_run_leaves_what_it_promises(
 
 
 def test_a_reference_that_is_not_the_start_stops_the_run(
-    tiny_model: Path,  # noqa: F811
-    pair_file: Path,  # noqa: F811
+    tiny_model: Path,
+    pair_file: Path,
     tmp_path: Path,
-    cache: Path,  # noqa: F811
+    cache: Path,
 ) -> None:
     from dpo_lab.training.config import TrainConfig
     from dpo_lab.training.recipe import train
