@@ -25,8 +25,8 @@ COLAB = "https://colab.research.google.com/github/"
 PLACES = {
     "_config.yml": [r"(?<=^  url: )\S+"],
     "CITATION.cff": [r"(?<=^repository-code: )\S+"],
-    "README.md": [r"(?<=git clone )\S+", rf"(?<={re.escape(COLAB)})[\w.-]+/[\w.-]+"],
-    "book/*.md": [r"(?<=git clone )\S+", rf"(?<={re.escape(COLAB)})[\w.-]+/[\w.-]+"],
+    "README.md": [r"(?<=git clone )[^\s`]+", rf"(?<={re.escape(COLAB)})[\w.-]+/[\w.-]+"],
+    "book/*.md": [r"(?<=git clone )[^\s`]+", rf"(?<={re.escape(COLAB)})[\w.-]+/[\w.-]+"],
 }
 
 SETUP_TAGS = ["setup", "nbval-ignore-output", "hide-cell"]
