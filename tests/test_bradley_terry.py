@@ -150,7 +150,8 @@ def test_at_the_maximum_expected_wins_equal_observed_wins(seed, items, scale):
     except InputError:
         assume(False)
     expected = ((wins + wins.T) * bt.win_matrix(fit.rewards)).sum(1)
-    torch.testing.assert_close(expected, wins.sum(1), rtol=1e-12, atol=0)
+    # Rounding of the largest counts reaches the equations of the smallest ones.
+    torch.testing.assert_close(expected, wins.sum(1), rtol=0, atol=1e-14 * float(wins.sum()))
     for label in fit.components.unique():
         assert abs(fit.rewards[fit.components == label].sum().item()) < 1e-12
 
