@@ -143,49 +143,66 @@ def test_every_chapter_leads_to_its_notebook_on_colab(root: Path, built_site: Pa
         assert page.count(link) == 2, path.name
 
 
-@pytest.mark.parametrize("kind", ["http", "sub-path", "file"])
-def test_pages_are_whole_and_ask_nobody_else(chromium, site_addresses, pages, kind):
-    context = chromium.new_context()
-    troubles = {}
-    for visit in visit_all(context, site_addresses[kind], pages):
+def look(visit: Visit) -> dict[str, list]:
+    """What a reader would see: the images, text that is too faint, parts too wide for a phone."""
+    seen = {"images": visit.page.evaluate(IMAGES)}
+    for theme in ("light", "dark"):
+        visit.page.evaluate(SET_THEME, theme)
+        seen[theme] = visit.page.evaluate(LOW_CONTRAST, 4.5)
+    visit.page.set_viewport_size(PHONE)
+    seen["phone"] = visit.page.evaluate(TOO_WIDE)
+    return seen
+
+
+def crawl(browser, base: str, pages: list[str], *, looking: bool = False) -> dict[str, dict]:
+    """Visit every page; what went wrong on each and, if asked, what it looks like."""
+    context = browser.new_context()
+    found = {}
+    for visit in visit_all(context, base, pages):
         maths = visit.page.locator(".math").count()
         typeset = visit.page.locator(".math mjx-container").count()
         if maths != typeset:
             visit.troubles.append(f"{typeset} of {maths} formulas are typeset")
         if broken := visit.page.locator("mjx-merror").all_text_contents():
             visit.troubles.append(f"formulas with errors: {broken}")
-        troubles[visit.name] = visit.troubles
-    context.close()
-    assert {name: each for name, each in troubles.items() if each} == {}
-
-
-@pytest.fixture(scope="module")
-def looks(chromium, site_addresses, pages) -> dict[str, dict[str, list]]:
-    """What a reader would see amiss on each page: images, phone width, both themes."""
-    context = chromium.new_context()
-    found: dict[str, dict[str, list]] = {"images": {}, "phone": {}, "light": {}, "dark": {}}
-    for visit in visit_all(context, site_addresses["http"], pages):
-        found["images"][visit.name] = visit.page.evaluate(IMAGES)
-        for theme in ("light", "dark"):
-            visit.page.evaluate(
-                "(name) => { document.documentElement.dataset.theme = name }", theme
-            )
-            found[theme][visit.name] = visit.page.evaluate(LOW_CONTRAST, 4.5)
-        visit.page.set_viewport_size(PHONE)
-        found["phone"][visit.name] = visit.page.evaluate(TOO_WIDE)
+        found[visit.name] = look(visit) if looking else {}
+        found[visit.name]["troubles"] = visit.troubles
     context.close()
     return found
 
 
-def test_every_image_is_described_in_words(looks):
-    # Sphinx puts the file's address where a description is missing.
-    images = [(src, alt) for each in looks["images"].values() for src, alt in each]
-    assert [(src, alt) for src, alt in images if not alt.strip() or "/" in alt] == []
+def amiss(found: dict[str, dict], what: str) -> dict[str, list]:
+    """The pages on which something of that kind was found."""
+    return {name: each[what] for name, each in found.items() if each[what]}
 
 
-@pytest.mark.parametrize("view", ["phone", "light", "dark"])
-def test_pages_fit_a_phone_and_are_readable_in_both_themes(looks, view):
-    assert {name: amiss for name, amiss in looks[view].items() if amiss} == {}
+@pytest.fixture(scope="module")
+def found(chromium, site_addresses, pages) -> dict[str, dict]:
+    return crawl(chromium, site_addresses["http"], pages, looking=True)
+
+
+class TestOverHttp:
+    """One crawl, looked at from several sides."""
+
+    def test_pages_are_whole_and_ask_nobody_else(self, found):
+        assert amiss(found, "troubles") == {}
+
+    @pytest.mark.parametrize("view", ["phone", "light", "dark"])
+    def test_pages_fit_a_phone_and_are_readable_in_both_themes(self, found, view):
+        assert amiss(found, view) == {}
+
+    def test_every_image_is_described_in_words(self, found):
+        # Sphinx puts the file's address where a description is missing.
+        images = [(src, alt) for page in found.values() for src, alt in page["images"]]
+        assert [(src, alt) for src, alt in images if not alt.strip() or "/" in alt] == []
+
+
+class TestElsewhere:
+    """The same pages from another place; a class of its own runs beside the first."""
+
+    @pytest.mark.parametrize("kind", ["sub-path", "file"])
+    def test_pages_are_whole_and_ask_nobody_else(self, chromium, site_addresses, pages, kind):
+        assert amiss(crawl(chromium, site_addresses[kind], pages), "troubles") == {}
 
 
 def test_the_front_door_leads_to_the_first_page(chromium, site_addresses, root):
