@@ -27,9 +27,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(PY) || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
 	  "This kit needs Python 3.10 or newer; name one with: make PYTHON=python3.12 ...")'
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(call step,install,$(PY) -m pip install --disable-pip-version-check \
-	  --constraint constraints.txt --editable '.[$(EXTRAS)]')
-	@touch $@
+	@rm -f $@
+	$(call step,install,{ $(PY) -m pip install --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[$(EXTRAS)]' && touch $@; } \
+	  | sed '/already satisfied/d' && test -f $@)
 
 book: $(INSTALLED)  ## execute every chapter, build the site, print where it is
 	$(call step,book,$(PY) book/_tools/make_site.py)
