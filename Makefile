@@ -47,7 +47,7 @@ check: $(INSTALLED)  ## lint and format
 	$(call step,lint,$(PY) -m ruff check && $(PY) -m ruff format --check --quiet)
 
 lab: $(INSTALLED)  ## open the chapters in JupyterLab
-	$(PY) -m jupyter lab --notebook-dir=. notebooks
+	$(PY) -m jupyter lab notebooks
 
 notebooks: $(INSTALLED)  ## re-execute the chapters in place and store their outputs
 	$(call step,chapters,$(PY) book/_tools/execute.py)

@@ -36,10 +36,11 @@ def mirror(root: Path, chapters: dict[Path, NotebookNode], target: Path) -> None
 
 
 def content_hash(folder: Path, *more: Path) -> str:
-    """One hash of every file's name and bytes."""
+    """One hash of the place and bytes of every file in a folder, and of `more` files."""
     digest = hashlib.sha256()
     for path in [*sorted(p for p in folder.rglob("*") if p.is_file()), *more]:
-        digest.update(f"{path.name}\0".encode() + path.read_bytes())
+        place = path.relative_to(folder) if path.is_relative_to(folder) else path.name
+        digest.update(f"{place}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
