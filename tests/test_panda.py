@@ -57,3 +57,26 @@ def test_recount_from_the_rows(shared_data):
     assert torch.equal(torch.stack(blocks), votes.blocks)
     assert votes.unanimous == sum(len(set(row["votes"])) == 1 for row in rows)
     assert votes.contradicted == sum({1, 2} <= set(row["votes"]) for row in rows)
+
+
+def test_nearly_every_block_is_one_prompt_and_no_prompt_is_cut(shared_data):
+    prompts: dict[int, str] = {}  # of the rows whose texts are at hand: those with a winner
+    for part in ("train", "test"):
+        with gzip.open(shared_data / f"panda_pairs_{part}.jsonl.gz", "rt", encoding="utf-8") as f:
+            for pair in map(json.loads, f):
+                prompts[pair["idx"]] = pair["chosen"].rpartition("\n\nAssistant:")[0]
+    with gzip.open(shared_data / "panda_votes.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    seen: dict[int, set[str]] = {}
+    block, last = -1, ("", "")
+    for row in rows:
+        pair = (row["model_a"], row["model_b"])
+        block += block < 0 or pair <= last
+        last = pair
+        if row["idx"] in prompts:
+            seen.setdefault(block, set()).add(prompts[row["idx"]])
+    assert block + 1 == len(panda_votes().blocks)
+    assert len(prompts) == 802
+    alone = sum(len(found) == 1 for found in seen.values())
+    assert sum(map(len, seen.values())) == len(set(prompts.values()))  # each in one block only
+    assert (alone, len(seen)) == (144, 148)
