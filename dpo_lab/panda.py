@@ -46,7 +46,6 @@ class PandaVotes(NamedTuple):
     ties: (models, models) how often most voters called the two a tie; symmetric.
     blocks: (blocks, models, models) `wins` split by neighbouring prompts; sums to `wins`.
     unanimous: rows, ties among them, on which all three voters said the same.
-    contradicted: rows on which two voters named different winners.
     """
 
     names: tuple[str, ...]
@@ -54,7 +53,6 @@ class PandaVotes(NamedTuple):
     ties: Float[Tensor, "models models"]
     blocks: Float[Tensor, "blocks models models"]
     unanimous: int
-    contradicted: int
 
 
 def panda_votes() -> PandaVotes:
@@ -75,4 +73,4 @@ def panda_votes() -> PandaVotes:
     blocks[:, second, first] = (said == ord("2")).double()
     ties = torch.zeros(len(NAMES), len(NAMES), dtype=torch.float64)
     ties[first, second] = ties[second, first] = (said == ord("0")).double().sum(0)
-    return PandaVotes(NAMES, blocks.sum(0), ties, blocks, unanimous=879, contradicted=69)
+    return PandaVotes(NAMES, blocks.sum(0), ties, blocks, unanimous=879)

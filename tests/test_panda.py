@@ -56,7 +56,6 @@ def test_recount_from_the_rows(shared_data):
     assert torch.equal(ties, votes.ties)
     assert torch.equal(torch.stack(blocks), votes.blocks)
     assert votes.unanimous == sum(len(set(row["votes"])) == 1 for row in rows)
-    assert votes.contradicted == sum({1, 2} <= set(row["votes"]) for row in rows)
 
 
 def test_nearly_every_block_is_one_prompt_and_no_prompt_is_cut(shared_data):
