@@ -9,6 +9,9 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.dpo_lab-installed
 EXTRAS := train,book,test
+# The browser tests alone, without the shape checks and training fixtures that they never use.
+PAGES := -m browser -p no:training_fixtures -o addopts='-q -rs --strict-markers' \
+  $$(grep -l 'mark.browser' tests/*.py)
 ONE_THREAD := OMP_NUM_THREADS=1
 
 # $(call step,name,command): run one step and say how long it took.
@@ -41,7 +44,7 @@ test: $(INSTALLED)  ## lint, library, notebooks, and the built pages in a browse
 	$(call step,notebooks,$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadscope \
 	  --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks)
 	@$(MAKE) --no-print-directory book
-	$(call step,pages,$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadscope -m browser)
+	$(call step,pages,$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadscope $(PAGES))
 
 check: $(INSTALLED)  ## lint and format
 	$(call step,lint,$(PY) -m ruff check && $(PY) -m ruff format --check --quiet)
