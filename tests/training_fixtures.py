@@ -1,4 +1,7 @@
-"""Small saved models and pair files that the training and command-line tests share."""
+"""Small saved models and pair files that the training and command-line tests share.
+
+The libraries are imported inside, so that a test that needs none of this starts at once.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,31 @@ from pathlib import Path
 
 import pytest
 
-from dpo_lab.models import SmallModelConfig, build_model, train_tokenizer
-from dpo_lab.pairs import PreferencePair, write_pairs
-from dpo_lab.reviews import sample_pairs
-
-TINY = SmallModelConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
-
 
 @pytest.fixture(scope="session")
-def review_pairs() -> list[PreferencePair]:
+def review_pairs() -> list:
+    from dpo_lab.reviews import sample_pairs
+
     return sample_pairs(64, seed=11)
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, review_pairs) -> Path:
     """A saved model with random weights, which is all that a reference needs to be."""
+    from dpo_lab.models import SmallModelConfig, build_model, train_tokenizer
+
     folder = tmp_path_factory.mktemp("tiny_model")
     tokenizer = train_tokenizer([p.prompt + p.chosen for p in review_pairs], vocab_size=320)
     tokenizer.save_pretrained(folder)
-    build_model(tokenizer, TINY, seed=1).save_pretrained(folder)
+    size = SmallModelConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
+    build_model(tokenizer, size, seed=1).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def pair_file(tmp_path_factory: pytest.TempPathFactory, review_pairs) -> Path:
+    from dpo_lab.pairs import write_pairs
+
     file = tmp_path_factory.mktemp("pairs") / "reviews.jsonl"
     write_pairs(review_pairs, file)
     return file
