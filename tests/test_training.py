@@ -15,6 +15,7 @@ from dpo_lab.batching import encode_pairs, padding_id
 from dpo_lab.errors import InputError
 from dpo_lab.models import load_policy, load_tokenizer, model_hash
 from dpo_lab.scoring import ScoredPairs, score_pairs
+from dpo_lab.training.checkpoints import COMPLETE, last_complete_checkpoint
 from dpo_lab.training.preference import (
     LossConfig,
     PreferenceExample,
@@ -195,6 +196,19 @@ def test_reference_cache_is_used_and_keyed_by_model_and_tokens(
     model = load_policy(tiny_model)
     repaired = reference_logps(model, encoded[:5], 0, batch_size=2, progress=False)
     assert torch.equal(repaired.chosen, first.chosen)
+
+
+def test_only_finished_checkpoints_are_resumed_from(tmp_path: Path) -> None:
+    """The newest is known by its step, not by its name; a torn one is out of the way."""
+    for step, finished in ((9, True), (10, True), (11, False)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "model.safetensors").write_text("weights")
+        if finished:
+            (folder / COMPLETE).touch()
+    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert not (tmp_path / "checkpoint-11").exists()
+    assert last_complete_checkpoint(tmp_path / "nowhere") is None
 
 
 def test_a_whole_run_leaves_what_it_promises(

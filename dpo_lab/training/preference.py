@@ -85,8 +85,6 @@ class PreferenceTrainer(Trainer):
         args.remove_unused_columns = False
         super().__init__(model, args, data_collator=PreferenceCollator(pad_id), **kwargs)
         self.loss_config = loss_config
-        # The loss is a mean over the micro-batch, so the Trainer must divide by their number.
-        self.model_accepts_loss_kwargs = False
         self._sums: dict[str, dict[str, Tensor]] = {"train": {}, "eval": {}}
         self._counts: dict[str, int] = defaultdict(int)
 
