@@ -8,8 +8,12 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Literal
 
-from dpo_lab.batching import encode_pairs, padding_id
+import torch
+from transformers import PreTrainedModel
+
+from dpo_lab.batching import EncodedPair, encode_pairs, padding_id
 from dpo_lab.errors import InputError
+from dpo_lab.losses import PairLogps, compute_loss
 from dpo_lab.models import load_policy, load_tokenizer
 from dpo_lab.pairs import PreferencePair, read_pairs
 from dpo_lab.scoring import ScoredPairs, score_pairs
@@ -158,6 +162,31 @@ def evaluate_pairs(
         logratio_chosen=chosen.mean().item(),
         logratio_rejected=rejected.mean().item(),
     )
+
+
+def mean_pair_loss(
+    model: PreTrainedModel,
+    pairs: Sequence[EncodedPair],
+    reference: ScoredPairs,
+    pad_id: int,
+    *,
+    loss: str = "dpo",
+    beta: float = 0.1,
+    batch_size: int = 16,
+    **options: float,
+) -> float:
+    """Mean preference loss of a model on encoded pairs, without gradient.
+
+    It costs one forward pass over both answers of every pair; `landscape.weight_surface` calls
+    it once a grid point.
+    """
+    scored = score_pairs(model, pairs, pad_id, batch_size=batch_size, progress=False)
+    lengths = [
+        torch.tensor([len(r.input_ids) - r.prompt_length for r in side])
+        for side in zip(*pairs, strict=True)
+    ]
+    logps = PairLogps(*scored, *reference, *lengths)
+    return compute_loss(loss, logps, beta, **options).losses.double().mean().item()
 
 
 def _wins(differences: Sequence[float | int]) -> float:

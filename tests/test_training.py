@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
 from dpo_lab.batching import encode_pairs, padding_id
 from dpo_lab.errors import InputError
+from dpo_lab.evaluation import mean_pair_loss
+from dpo_lab.landscape import random_directions, weight_surface
 from dpo_lab.models import load_policy, load_tokenizer, model_hash
 from dpo_lab.scoring import ScoredPairs, score_pairs
 from dpo_lab.training.checkpoints import COMPLETE, last_complete_checkpoint
@@ -152,6 +154,34 @@ def test_logged_metrics_are_means_over_all_micro_batches(
     assert row["lengths/chosen"] == pytest.approx(sum(lengths) / len(lengths))
     assert row["logratios/rejected"] == pytest.approx(0, abs=1e-4)
     assert row["rewards/margins"] == pytest.approx(0, abs=1e-4)
+
+
+def test_the_weight_surface_of_a_model_is_its_loss_at_the_centre(
+    tiny_model: Path, encoded, examples: list[PreferenceExample], tmp_path: Path
+) -> None:
+    """Around a trained model: the centre is the trainer's own evaluation, and nothing is moved."""
+    trainer = make_trainer(load_policy(tiny_model), examples, tmp_path)
+    trainer.train()
+    expected = trainer.evaluate(examples[:20])["eval_loss"]
+    model = trainer.model
+    reference = ScoredPairs(
+        torch.tensor([e.ref_chosen_logps for e in examples[:20]]),
+        torch.tensor([e.ref_rejected_logps for e in examples[:20]]),
+    )
+    weights = dict(model.named_parameters())
+    before = model_hash(model)
+    axis = torch.tensor([-0.5, 0.0, 0.5])
+    surface = weight_surface(
+        weights,
+        lambda: mean_pair_loss(model, encoded[:20], reference, 0, beta=BETA),
+        random_directions(weights, seed=1),
+        axis,
+        axis,
+    )
+    assert surface.losses[1, 1].item() == pytest.approx(expected, abs=1e-5)
+    assert model_hash(model) == before
+    around = surface.losses.flatten()[[0, 1, 2, 3, 5, 6, 7, 8]]
+    assert (around - surface.losses[1, 1]).abs().min() > 1e-4
 
 
 def test_step_zero_check_passes_on_the_reference_and_stops_otherwise(
