@@ -46,8 +46,9 @@ test: $(INSTALLED)  ## lint, library, notebooks, and the built pages in a browse
 	@$(MAKE) --no-print-directory book
 	$(call step,pages,$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadscope $(PAGES))
 
-check: $(INSTALLED)  ## lint and format
+check: $(INSTALLED)  ## lint, format, and the types of floor 0
 	$(call step,lint,$(PY) -m ruff check && $(PY) -m ruff format --check --quiet)
+	$(call step,types,$(PY) -m mypy)
 
 lab: $(INSTALLED)  ## open the chapters in JupyterLab
 	$(PY) -m jupyter lab notebooks

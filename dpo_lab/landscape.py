@@ -68,9 +68,9 @@ def pair_surface(
     tokens = [torch.full_like(first, n).long() for n in lengths]
     logps = PairLogps(refs[0] + first, refs[1] + second, *refs, *tokens)
     swapped = PairLogps(logps[1], logps[0], logps[3], logps[2], logps[5], logps[4])
-    losses = win_probability * compute_loss(name, logps, beta, **options).losses
+    losses = win_probability * compute_loss(name, logps, beta, inputs=None, **options).losses
     if win_probability < 1.0:
-        other = compute_loss(name, swapped, beta, **options).losses
+        other = compute_loss(name, swapped, beta, inputs=None, **options).losses
         losses = losses + (1.0 - win_probability) * other
     if penalty is not None:
         losses = losses + penalty(first)

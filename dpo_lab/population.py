@@ -97,14 +97,18 @@ def minimise_population_dpo(
         return torch.log_softmax(start + g / beta, -1)
 
     def loss_at_g() -> Tensor:
+        return population_dpo_loss(policy(), ref_logps, pair_probs, win_probs, beta)
+
+    def closure() -> Tensor:
         optimiser.zero_grad()
-        loss = population_dpo_loss(policy(), ref_logps, pair_probs, win_probs, beta)
+        loss = loss_at_g()
         loss.backward()
         return loss
 
-    optimiser.step(loss_at_g)
+    optimiser.step(closure)
     loss = loss_at_g()
-    return PopulationFit(policy().detach(), loss.item(), g.grad.norm().item())
+    (gradient,) = torch.autograd.grad(loss, g)
+    return PopulationFit(policy().detach(), loss.item(), gradient.norm().item())
 
 
 def _compared(pair_probs: Tensor) -> Tensor:
