@@ -1,4 +1,4 @@
-"""The table of all losses."""
+"""The table of all losses, and second names for some."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from dpo_lab.losses.entries_logistic import LOGISTIC
+from dpo_lab.losses.entries_others import BATCHWISE, LENGTHWISE, POINTWISE
 from dpo_lab.losses.types import LossSpec
 
-# Two names for one loss. TRL calls DPO "sigmoid".
-ALIASES: Mapping[str, str] = MappingProxyType({"sigmoid": "dpo"})
+# Two names for one loss. TRL calls DPO "sigmoid", and its "ipo" averages over tokens; the sum of
+# the paper's equation 17 is "ipo_sum". DPO is f-DPO with the reverse KL.
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {"sigmoid": "dpo", "ipo": "ipo_avg", "fdpo_reverse_kl": "dpo"}
+)
 
-LOSSES: Mapping[str, LossSpec] = MappingProxyType({**LOGISTIC})
+LOSSES: Mapping[str, LossSpec] = MappingProxyType(
+    {**LOGISTIC, **POINTWISE, **LENGTHWISE, **BATCHWISE}
+)

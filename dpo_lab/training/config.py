@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from dpo_lab.checks import check_beta
 from dpo_lab.errors import InputError
-from dpo_lab.losses import LOSSES
+from dpo_lab.losses import LOSSES, find_loss
+from dpo_lab.losses.checking import settle_options
 from dpo_lab.models import SmallModelConfig
 
 # TRL's default for a real model; a small one made here needs larger steps.
@@ -41,8 +42,13 @@ class TrainConfig:
     resume: bool = option(False, "go on with the run in --output-dir from its last checkpoint")
 
     loss: str = option("dpo", f"one of: {', '.join(LOSSES)}")
-    beta: float = option(0.1, "strength of the pull to the reference")
-    label_smoothing: float | None = option(None, "assumed rate of wrong labels, for losses with it")
+    beta: float | None = option(
+        None, "strength of the pull to the reference; default: the loss's own, 0.1 for dpo"
+    )
+    loss_options: list[str] | None = option(  # noqa: RUF009 (a field, like all others)
+        None, "settings of the loss, as name=value ..."
+    )
+    label_smoothing: float | None = option(None, "short for --loss_options label_smoothing=...")
 
     learning_rate: float | None = option(
         None,
@@ -68,14 +74,7 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raise `InputError` naming the first setting that cannot be right."""
-        if self.loss not in LOSSES:
-            raise InputError(f"loss: unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
-        check_beta(self.beta)
-        for name in self.loss_options():
-            if name not in LOSSES[self.loss].options:
-                raise InputError(f"{name}: loss {self.loss!r} has no such option")
-        if self.label_smoothing is not None and not 0 <= self.label_smoothing < 0.5:
-            raise InputError(f"label_smoothing must lie in [0, 0.5), got {self.label_smoothing}")
+        self._check_loss()
         if self.pairs is None and self.eval_pairs is not None:
             raise InputError("eval_pairs: needs --pairs as well")
         if not 0 < self.eval_fraction < 1:
@@ -94,9 +93,40 @@ class TrainConfig:
             self.hidden_size, self.num_hidden_layers, self.num_attention_heads, self.max_length
         )
 
-    def loss_options(self) -> dict[str, float]:
-        """Options of the loss that were given."""
-        return {} if self.label_smoothing is None else {"label_smoothing": self.label_smoothing}
+    def loss_beta(self) -> float:
+        """Beta of the run: what was given, else the loss's own."""
+        return find_loss(self.loss).beta if self.beta is None else self.beta
+
+    def given_loss_options(self) -> dict[str, float]:
+        """Options of the loss that were given, in either way."""
+        given = {}
+        for word in self.loss_options or []:
+            name, _, number = word.partition("=")
+            if name in given:
+                raise InputError(f"loss_options: {name} is given twice")
+            try:
+                given[name] = float(number)
+            except ValueError:
+                raise InputError(f"loss_options: {word!r} is not name=value") from None
+        if self.label_smoothing is None:
+            return given
+        if "label_smoothing" in given:
+            raise InputError("loss_options: label_smoothing is given twice")
+        return given | {"label_smoothing": self.label_smoothing}
+
+    def _check_loss(self) -> None:
+        """Raise `InputError` for a loss, beta or option that this run cannot have."""
+        spec = find_loss(self.loss)
+        check_beta(self.loss_beta())
+        settle_options(self.loss, spec, self.loss_beta(), self.given_loss_options())
+        if spec.required_inputs:
+            what = ", ".join(spec.required_inputs)
+            raise InputError(
+                f"loss: {self.loss!r} needs {what}, which preference pairs do not give here; "
+                "use dpo_lab.compute_loss for it"
+            )
+        if "reference" not in spec.needs and self.reference is not None:
+            raise InputError(f"reference: loss {self.loss!r} has none, so it cannot be given one")
 
     def preference_learning_rate(self) -> float:
         """The learning rate that is used."""

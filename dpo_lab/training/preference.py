@@ -23,6 +23,7 @@ from dpo_lab.models import disable_dropout
 from dpo_lab.scoring import ScoredPairs, batch_logps
 
 STEP_ZERO_TOLERANCE = 1e-3
+STEP_ZERO_ROUNDING = 1e-6  # of float32, for losses that are large at the reference
 
 
 class PreferenceExample(NamedTuple):
@@ -142,7 +143,8 @@ class PreferenceTrainer(Trainer):
         """Loss of the first pairs before any update. Raises `InputError` if it is off.
 
         At step 0 the policy is the reference, so every log-ratio is 0 and the loss is known
-        (log 2 for DPO). Another value means another model, other tokens, or dropout.
+        (log 2 for DPO). Another value means another model, other tokens, or dropout. A loss
+        without a reference is compared with its value for the model that training starts from.
         """
         self.model.eval()
         first = self.train_dataset[: self.args.per_device_train_batch_size]
@@ -154,7 +156,8 @@ class PreferenceTrainer(Trainer):
             )
             loss = self.evaluate_loss(logps).losses.mean().item()
             expected = self.evaluate_loss(at_reference).losses.mean().item()
-        if not math.isclose(loss, expected, abs_tol=STEP_ZERO_TOLERANCE):
+        near = {"rel_tol": STEP_ZERO_ROUNDING, "abs_tol": STEP_ZERO_TOLERANCE}
+        if not math.isclose(loss, expected, **near):
             ratio = torch.cat([logps.chosen_logratios, logps.rejected_logratios]).abs().max()
             raise InputError(
                 f"the loss at step 0 is {loss:.4f} but must be {expected:.4f} within "

@@ -62,7 +62,8 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation:
     if not config.resume:
         run.check_free()
     data = load_pairs(config, say)
-    facts = {"config": asdict(replace(config, resume=False)), "data": data.facts}
+    settled = replace(config, resume=False, beta=config.loss_beta())
+    facts = {"config": asdict(settled), "data": data.facts}
     if config.resume:
         _check_same_run(record, facts)
     tokenizer, start_from = _prepare_models(config, run, data)
@@ -91,7 +92,7 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation:
         raise RuntimeError("the reference changed during the run; its results mean nothing")
     run.save_model(run.model, policy, tokenizer)
     scored = score_pairs(policy, encoded.held_out, pad_id, batch_size=size, description="held-out")
-    evaluation = evaluate_pairs(encoded.held_out_pairs, scored, ref_held_out, config.beta)
+    evaluation = evaluate_pairs(encoded.held_out_pairs, scored, ref_held_out, config.loss_beta())
     facts |= {
         "status": "complete",
         "reference_sha256": reference_hash,
@@ -161,7 +162,7 @@ def _preference_stage(
     trainer = PreferenceTrainer(
         policy,
         _arguments(config, run),
-        LossConfig(config.loss, config.beta, config.loss_options()),
+        LossConfig(config.loss, config.loss_beta(), config.given_loss_options()),
         pad_id,
         train_dataset=attach_reference(encoded.train, reference[0]),
         eval_dataset=attach_reference(encoded.held_out, reference[1]),
