@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -159,56 +157,6 @@ def test_extreme_margins_stay_finite_in_float32(name):
     expected[2] = LOG_2
     torch.testing.assert_close(losses, expected)
     torch.testing.assert_close(slope, torch.tensor([e - 1, e - 1, e - 0.5, e, e]))
-
-
-@pytest.mark.slow
-def test_trl_agrees():
-    """TRL's own loss block, fed with per-token log-probabilities, gives our loss and rewards."""
-    trainer = pytest.importorskip("trl.trainer.dpo_trainer", reason="TRL is not installed")
-    generator = torch.Generator().manual_seed(3)
-    lengths = torch.tensor([2, 5, 4, 3, 6, 7])  # three chosen, then three rejected answers
-    mask = torch.arange(9) < 2 + lengths[:, None]
-    mask[:, :2] = False
-    policy, ref = -3 * torch.rand(2, 6, 9, generator=generator, dtype=torch.float64) * mask
-    stub = _trl_stub(beta=0.3)
-    batch = {"input_ids": torch.zeros(6, 9, dtype=torch.long), "completion_mask": mask.long()}
-    batch |= dict(zip(("ref_chosen_logps", "ref_rejected_logps"), ref.sum(1).chunk(2), strict=True))
-    theirs = trainer.DPOTrainer._compute_loss(stub, _trl_model(policy[:, 1:]), batch, False)
-
-    ours = compute_loss("dpo", PairLogps(*policy.sum(1).chunk(2), *ref.sum(1).chunk(2)), beta=0.3)
-    assert ours.losses.mean().item() == pytest.approx(theirs.item(), abs=1e-12)
-    for metric, value in [("chosen", ours.chosen_rewards), ("rejected", ours.rejected_rewards)]:
-        logged = stub._metrics["eval"][f"rewards/{metric}"][0]
-        assert value.mean().item() == pytest.approx(logged, abs=1e-12)
-
-
-def _trl_model(token_logps: torch.Tensor):
-    """A stand-in for a model with TRL's fused head: it returns the given log-probabilities."""
-    zeros = torch.zeros_like(token_logps)
-    return lambda **_: SimpleNamespace(
-        log_probs=token_logps, entropy=zeros, mean_logits=zeros, is_top1=zeros.bool()
-    )
-
-
-def _trl_stub(beta: float) -> SimpleNamespace:
-    """What TRL's loss block reads from its trainer."""
-    alone = SimpleNamespace(
-        device=torch.device("cpu"), gather=lambda x: x, gather_for_metrics=lambda x: x
-    )
-    return SimpleNamespace(
-        model=SimpleNamespace(training=False),
-        accelerator=alone,
-        aux_loss_enabled=False,
-        ld_alpha=None,
-        precompute_ref_logps=True,
-        f_divergence_type="reverse_kl",
-        loss_types=["sigmoid"],
-        loss_weights=[1.0],
-        beta=beta,
-        use_weighting=False,
-        _metrics=defaultdict(lambda: defaultdict(list)),
-        _total_train_tokens=0,
-    )
 
 
 GOOD = pairs([-1.0, -2.0], [-3.0, -4.0], [-1.5, -2.5], [-2.5, -3.5])
