@@ -6,24 +6,16 @@ import math
 
 import pytest
 import torch
+from exercise_checks import verdict
 
 from dpo_lab.bradley_terry import fit, win_matrix
 from dpo_lab.errors import InputError
-from dpo_lab.exercises import check
 from dpo_lab.exercises.chapter_01 import SPLIT_WINS
-
-
-def verdict(capsys: pytest.CaptureFixture[str], word: str, answer: object) -> str:
-    """What the checker prints; it must not say "Right." and return False, or the reverse."""
-    right = check(f"chapter_01.{word}", answer)
-    printed = capsys.readouterr().out.strip()
-    assert right == (printed == "Right.")
-    return printed
 
 
 @pytest.mark.parametrize("answer", [81 / 82, 0.9878, torch.tensor(0.98780)])
 def test_chain_right(capsys, answer):
-    assert verdict(capsys, "chain", answer) == "Right."
+    assert verdict(capsys, "chapter_01.chain", answer) == "Right."
 
 
 @pytest.mark.parametrize(
@@ -43,7 +35,7 @@ def test_chain_right(capsys, answer):
     ],
 )
 def test_chain_wrong(capsys, answer, hint):
-    assert hint in verdict(capsys, "chain", answer)
+    assert hint in verdict(capsys, "chapter_01.chain", answer)
 
 
 def expected_wins(rewards, wins):
@@ -52,7 +44,7 @@ def expected_wins(rewards, wins):
 
 def test_gradient_right(capsys):
     answer = lambda rewards, wins: wins.sum(1) - expected_wins(rewards, wins)  # noqa: E731
-    assert verdict(capsys, "gradient", answer) == "Right."
+    assert verdict(capsys, "chapter_01.gradient", answer) == "Right."
 
 
 @pytest.mark.parametrize(
@@ -71,7 +63,7 @@ def test_gradient_right(capsys):
     ],
 )
 def test_gradient_wrong(capsys, answer, hint):
-    assert hint in verdict(capsys, "gradient", answer)
+    assert hint in verdict(capsys, "chapter_01.gradient", answer)
 
 
 def test_the_table_to_repair_has_no_finite_maximum():
@@ -81,7 +73,7 @@ def test_the_table_to_repair_has_no_finite_maximum():
 
 @pytest.mark.parametrize("answer", [(2, 0), (3, 1), [2, 1], (3, 0)])
 def test_repair_right(capsys, answer):
-    assert verdict(capsys, "repair", answer) == "Right."
+    assert verdict(capsys, "chapter_01.repair", answer) == "Right."
 
 
 @pytest.mark.parametrize(
@@ -98,7 +90,7 @@ def test_repair_right(capsys, answer):
     ],
 )
 def test_repair_wrong(capsys, answer, hint):
-    assert hint in verdict(capsys, "repair", answer)
+    assert hint in verdict(capsys, "chapter_01.repair", answer)
 
 
 def in_order(rewards):
@@ -107,7 +99,7 @@ def in_order(rewards):
 
 
 def test_ranking_right(capsys):
-    assert verdict(capsys, "ranking", in_order) == "Right."
+    assert verdict(capsys, "chapter_01.ranking", in_order) == "Right."
 
 
 @pytest.mark.parametrize(
@@ -126,4 +118,4 @@ def test_ranking_right(capsys):
     ],
 )
 def test_ranking_wrong(capsys, answer, hint):
-    assert hint in verdict(capsys, "ranking", answer)
+    assert hint in verdict(capsys, "chapter_01.ranking", answer)

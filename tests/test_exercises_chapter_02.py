@@ -6,21 +6,13 @@ import math
 
 import pytest
 import torch
-
-from dpo_lab.exercises import check
+from exercise_checks import verdict
 
 INF = math.inf
 
 
 def kl(p, q):
     return float((p.exp() * (p - q)).sum())
-
-
-def verdict(capsys, name, answer) -> str:
-    right = check(f"chapter_02.{name}", answer)
-    printed = capsys.readouterr().out
-    assert right == (printed == "Right.\n")
-    return printed
 
 
 # ---- the optimal policy from logits ----
@@ -42,7 +34,7 @@ def by_exponentials(logits, rewards, beta):
 
 @pytest.mark.parametrize("answer", [optimum, normalised_by_hand])
 def test_optimum_right(capsys, answer):
-    assert verdict(capsys, "optimum", answer) == "Right.\n"
+    assert verdict(capsys, "chapter_02.optimum", answer) == "Right."
 
 
 OPTIMUM_SLIPS = {
@@ -66,7 +58,7 @@ OPTIMUM_SLIPS = {
 @pytest.mark.parametrize("slip", OPTIMUM_SLIPS)
 def test_optimum_hints(capsys, slip):
     answer, hint = OPTIMUM_SLIPS[slip]
-    assert hint in verdict(capsys, "optimum", answer)
+    assert hint in verdict(capsys, "chapter_02.optimum", answer)
 
 
 # ---- beta for a budget ----
@@ -109,13 +101,13 @@ BUDGET_SLIPS = {
 
 
 def test_budget_right(capsys):
-    assert verdict(capsys, "budget", beta_for_budget) == "Right.\n"
+    assert verdict(capsys, "chapter_02.budget", beta_for_budget) == "Right."
 
 
 @pytest.mark.parametrize("slip", BUDGET_SLIPS)
 def test_budget_hints(capsys, slip):
     answer, hint = BUDGET_SLIPS[slip]
-    assert hint in verdict(capsys, "budget", answer)
+    assert hint in verdict(capsys, "chapter_02.budget", answer)
 
 
 # ---- the limit of small beta, predicted ----
@@ -123,7 +115,7 @@ def test_budget_hints(capsys, slip):
 
 @pytest.mark.parametrize("answer", [[0, 2 / 3, 1 / 3, 0, 0], torch.tensor([0, 0.667, 0.333, 0, 0])])
 def test_limit_right(capsys, answer):
-    assert verdict(capsys, "limit", answer) == "Right.\n"
+    assert verdict(capsys, "chapter_02.limit", answer) == "Right."
 
 
 LIMIT_SLIPS = {
@@ -142,7 +134,7 @@ LIMIT_SLIPS = {
 @pytest.mark.parametrize("slip", LIMIT_SLIPS)
 def test_limit_hints(capsys, slip):
     answer, hint = LIMIT_SLIPS[slip]
-    assert hint in verdict(capsys, "limit", answer)
+    assert hint in verdict(capsys, "chapter_02.limit", answer)
 
 
 # ---- what a policy loses, two ways ----
@@ -161,8 +153,8 @@ def by_kl(p, ref, r, b):
 
 
 def test_regret_right(capsys):
-    answer = verdict(capsys, "regret", lambda *a: (by_objective(*a), by_kl(*a)))
-    assert answer == "Right.\n"
+    answer = verdict(capsys, "chapter_02.regret", lambda *a: (by_objective(*a), by_kl(*a)))
+    assert answer == "Right."
 
 
 REGRET_SLIPS = {
@@ -203,4 +195,4 @@ REGRET_SLIPS = {
 @pytest.mark.parametrize("slip", REGRET_SLIPS)
 def test_regret_hints(capsys, slip):
     answer, hint = REGRET_SLIPS[slip]
-    assert hint in verdict(capsys, "regret", answer)
+    assert hint in verdict(capsys, "chapter_02.regret", answer)

@@ -7,24 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-
-from dpo_lab.exercises import check
-
-
-def verdict(name, answer, capsys) -> tuple[bool, str]:
-    right = check(f"chapter_03.{name}", answer)
-    return right, capsys.readouterr().out
-
-
-def accepts(name, answer, capsys):
-    assert verdict(name, answer, capsys) == (True, "Right.\n")
-
-
-def refuses(name, answer, hint, capsys):
-    right, said = verdict(name, answer, capsys)
-    assert not right
-    assert said.startswith("Not yet: ")
-    assert hint in said
+from exercise_checks import accepts, refuses
 
 
 def margin(pc, pr, rc, rr, beta):
@@ -36,8 +19,8 @@ def log_of_sigmoid(*logps):
 
 
 def test_loss_accepts(capsys):
-    accepts("loss", lambda *a: -F.logsigmoid(margin(*a)), capsys)
-    accepts("loss", lambda *a: F.softplus(-margin(*a)), capsys)
+    accepts("chapter_03.loss", lambda *a: -F.logsigmoid(margin(*a)), capsys)
+    accepts("chapter_03.loss", lambda *a: F.softplus(-margin(*a)), capsys)
 
 
 LOSSES = {
@@ -64,7 +47,7 @@ LOSSES = {
 @pytest.mark.parametrize("mistake", LOSSES)
 def test_loss_refuses(mistake, capsys):
     answer, hint = LOSSES[mistake]
-    refuses("loss", answer, hint, capsys)
+    refuses("chapter_03.loss", answer, hint, capsys)
 
 
 def gaps(values):
@@ -72,7 +55,7 @@ def gaps(values):
 
 
 def test_gaps_accepts(capsys):
-    accepts("gaps", lambda policy, ref, beta: beta * gaps(policy - ref), capsys)
+    accepts("chapter_03.gaps", lambda policy, ref, beta: beta * gaps(policy - ref), capsys)
 
 
 GAPS = {
@@ -90,12 +73,12 @@ GAPS = {
 @pytest.mark.parametrize("mistake", GAPS)
 def test_gaps_refuses(mistake, capsys):
     answer, hint = GAPS[mistake]
-    refuses("gaps", answer, hint, capsys)
+    refuses("chapter_03.gaps", answer, hint, capsys)
 
 
 @pytest.mark.parametrize("value", [2 / 9, 0.222])
 def test_blind_accepts(value, capsys):
-    accepts("blind", value, capsys)
+    accepts("chapter_03.blind", value, capsys)
 
 
 @pytest.mark.parametrize(
@@ -111,12 +94,14 @@ def test_blind_accepts(value, capsys):
     ],
 )
 def test_blind_refuses(value, hint, capsys):
-    refuses("blind", value, hint, capsys)
+    refuses("chapter_03.blind", value, hint, capsys)
 
 
 def test_log_z_accepts(capsys):
-    accepts("log_z", lambda p, ref, beta, y, r: r / beta - (p[y] - ref[y]), capsys)
-    accepts("log_z", lambda p, ref, beta, y, r: float(r / beta - (p[y] - ref[y])), capsys)
+    accepts("chapter_03.log_z", lambda p, ref, beta, y, r: r / beta - (p[y] - ref[y]), capsys)
+    accepts(
+        "chapter_03.log_z", lambda p, ref, beta, y, r: float(r / beta - (p[y] - ref[y])), capsys
+    )
 
 
 LOG_Z = {
@@ -136,4 +121,4 @@ LOG_Z = {
 @pytest.mark.parametrize("mistake", LOG_Z)
 def test_log_z_refuses(mistake, capsys):
     answer, hint = LOG_Z[mistake]
-    refuses("log_z", answer, hint, capsys)
+    refuses("chapter_03.log_z", answer, hint, capsys)

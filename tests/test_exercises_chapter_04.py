@@ -6,28 +6,11 @@ import math
 
 import pytest
 import torch.nn.functional as F
-
-from dpo_lab.exercises import check
-
-
-def verdict(name, answer, capsys) -> tuple[bool, str]:
-    right = check(f"chapter_04.{name}", answer)
-    return right, capsys.readouterr().out
-
-
-def accepts(name, answer, capsys):
-    assert verdict(name, answer, capsys) == (True, "Right.\n")
-
-
-def refuses(name, answer, hint, capsys):
-    right, said = verdict(name, answer, capsys)
-    assert not right
-    assert said.startswith("Not yet: ")
-    assert hint in said
+from exercise_checks import accepts, refuses
 
 
 def test_rates_accepts(capsys):
-    accepts("rates", lambda p, w, k: (1 - p[w] + p[k], -1 - p[w] + p[k]), capsys)
+    accepts("chapter_04.rates", lambda p, w, k: (1 - p[w] + p[k], -1 - p[w] + p[k]), capsys)
 
 
 RATES = {
@@ -44,12 +27,12 @@ RATES = {
 @pytest.mark.parametrize("mistake", RATES)
 def test_rates_refuses(mistake, capsys):
     answer, hint = RATES[mistake]
-    refuses("rates", answer, hint, capsys)
+    refuses("chapter_04.rates", answer, hint, capsys)
 
 
 @pytest.mark.parametrize("value", [-5 - math.log(3) / 0.1, -15.99])
 def test_valley_accepts(value, capsys):
-    accepts("valley", value, capsys)
+    accepts("chapter_04.valley", value, capsys)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +50,7 @@ def test_valley_accepts(value, capsys):
     ],
 )
 def test_valley_refuses(value, hint, capsys):
-    refuses("valley", value, hint, capsys)
+    refuses("chapter_04.valley", value, hint, capsys)
 
 
 def loss(margin):
@@ -75,7 +58,7 @@ def loss(margin):
 
 
 def test_sequence_accepts(capsys):
-    accepts("sequence", lambda c, r, b: loss(b * (c.sum(1) - r.sum(1))), capsys)
+    accepts("chapter_04.sequence", lambda c, r, b: loss(b * (c.sum(1) - r.sum(1))), capsys)
 
 
 SEQUENCE = {
@@ -98,4 +81,4 @@ SEQUENCE = {
 @pytest.mark.parametrize("mistake", SEQUENCE)
 def test_sequence_refuses(mistake, capsys):
     answer, hint = SEQUENCE[mistake]
-    refuses("sequence", answer, hint, capsys)
+    refuses("chapter_04.sequence", answer, hint, capsys)
