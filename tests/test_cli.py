@@ -164,6 +164,11 @@ def test_score_agrees_with_what_the_trainer_logged(
     arguments = ("--pairs", pair_file, "--eval_pairs", pair_file, "--model", tiny_model)
     schedule = ("--learning_rate", 1e-3, "--eval_steps", 4, "--save_steps", 100)
     assert run("train", *arguments, *common, *schedule, "--output_dir", folder) == 0
+    shown = "".join(capsys.readouterr())
+    for name in ("rewards/accuracies", "logps/chosen", "logps_ref/rejected", "logratios/chosen"):
+        assert f"{name} " in shown
+        assert f"eval_{name} " in shown
+    assert "lengths/rejected " in shown
     models = ("--policy", folder / "model", "--reference", tiny_model)
     assert run("score", "--pairs", pair_file, *models, *common, "--output", scores) == 0
     rows = [json.loads(line) for line in scores.read_text().splitlines()]

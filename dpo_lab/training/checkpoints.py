@@ -74,9 +74,9 @@ class MetricsFile(TrainerCallback):
 
 
 class ReadableProgress(ProgressCallback):
-    """transformers' bar, with the metrics that tell most on one line; all are in metrics.jsonl."""
+    """transformers' bar, with a logged row's metrics under TRL's names, one group a line."""
 
-    SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logratios/chosen")
+    GROUPS = ("loss", "rewards", "logps", "logps_ref", "logratios", "lengths")
 
     def on_log(
         self,
@@ -88,10 +88,11 @@ class ReadableProgress(ProgressCallback):
     ) -> None:
         if not state.is_world_process_zero or self.training_bar is None:
             return
-        shown = [n for n in logs if n.removeprefix("eval_") in self.SHOWN]
-        if shown:
-            values = "  ".join(f"{name} {logs[name]:.4g}" for name in shown)
-            self.training_bar.write(f"step {state.global_step}: {values}")
+        for group in self.GROUPS:
+            names = [n for n in logs if n.removeprefix("eval_").partition("/")[0] == group]
+            if names:
+                values = "  ".join(f"{name} {logs[name]:.4g}" for name in names)
+                self.training_bar.write(f"step {state.global_step:>4}: {values}")
 
 
 def use_readable_progress(trainer: Trainer) -> None:
