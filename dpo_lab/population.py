@@ -122,7 +122,15 @@ def _expected_wins(pair_probs: Tensor, win_probs: Tensor) -> Tensor:
 
 def _check_pairs(ref_logps: Tensor, pair_probs: Tensor, win_probs: Tensor) -> None:
     check_distribution(ref_logps=ref_logps)
-    answers = ref_logps.shape[-1]
+    check_pair_tables(pair_probs, win_probs, ref_logps.shape[-1])
+    outside = _compared(pair_probs) & torch.isneginf(ref_logps)
+    if bool(outside.any()):
+        bad = outside.nonzero().flatten().tolist()
+        raise InputError(f"answers {bad} are compared but have reference probability 0")
+
+
+def check_pair_tables(pair_probs: Tensor, win_probs: Tensor, answers: int) -> None:
+    """Raise `InputError` unless the two say how often pairs are shown and who wins."""
     for name, table in (("pair_probs", pair_probs), ("win_probs", win_probs)):
         if tuple(table.shape) != (answers, answers):
             raise InputError(f"{name} must have shape ({answers}, {answers})")
@@ -136,7 +144,3 @@ def _check_pairs(ref_logps: Tensor, pair_probs: Tensor, win_probs: Tensor) -> No
     used = (pair_probs + pair_probs.T) > 0
     if bool(((sums - 1).abs()[used] > 1e-6).any()):
         raise InputError("win_probs[i, j] + win_probs[j, i] must be 1 wherever a pair is drawn")
-    outside = _compared(pair_probs) & torch.isneginf(ref_logps)
-    if bool(outside.any()):
-        bad = outside.nonzero().flatten().tolist()
-        raise InputError(f"answers {bad} are compared but have reference probability 0")

@@ -13,7 +13,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "dpo_lab"
 FLOORS = {
     # mathematics on tensors: no model, no tokenizer, no device, no files
-    0: "errors checks bradley_terry population boltzmann losses logprobs landscape",
+    0: "errors checks bradley_terry population boltzmann losses logprobs landscape tabular",
     # text and models
     1: "pair_types pair_rows pair_files pairs encoded token_text encoding batching scoring "
     "worlds reviews panda models",
