@@ -88,7 +88,7 @@ class TabularLoss:
         self.won, self.lost = preferences.nonzero().unbind(-1)
         self.weights = preferences[self.won, self.lost]
         lengths = torch.ones(len(ref_logps), dtype=torch.long) if lengths is None else lengths
-        self._lengths = lengths[self.won], lengths[self.lost]
+        self._chosen_lengths, self._rejected_lengths = lengths[self.won], lengths[self.lost]
         self._inputs = {k: v[self.won, self.lost] for k, v in (inputs or {}).items()}
         beta = spec.beta if beta is None else beta
         # Checked once, at the reference; a step of the descent then costs the formula alone.

@@ -59,7 +59,7 @@ def test_flips_mix_the_two_labels_and_votes_are_counted() -> None:
 )
 def test_descent_lands_on_the_closed_form(name: str, options: dict, optimum) -> None:
     loss = TabularLoss(name, even(2), two_arms(0.8), 0.5, **options)
-    end = descend(loss, even(2), steps=4000, learning_rate=0.8, record=[4000])
+    end = descend(loss, even(2), steps=6000, learning_rate=0.45, record=[6000])
     gap = end.policy_logps[0, 0] - end.policy_logps[0, 1]
     assert gap.item() == pytest.approx(optimum(0.8), abs=1e-5)
 
