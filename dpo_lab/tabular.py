@@ -104,10 +104,14 @@ class TabularLoss:
         return self.weights @ losses
 
     def _logps(self, policy_logps: Tensor) -> PairLogps:
-        pairs = [
-            logps[i] for logps in (policy_logps, self.ref_logps) for i in (self.won, self.lost)
-        ]
-        return PairLogps(*pairs, *self._lengths)
+        return PairLogps(
+            policy_logps[self.won],
+            policy_logps[self.lost],
+            self.ref_logps[self.won],
+            self.ref_logps[self.lost],
+            self._chosen_lengths,
+            self._rejected_lengths,
+        )
 
     def _all_inputs(self, policy_logps: Tensor) -> dict[str, Tensor]:
         own = self._own_input(self, policy_logps) if self._own_input else {}
