@@ -27,7 +27,7 @@ AT_REFERENCE = {
 }
 # Not a constant there: no reference, lengths, scores, likelihoods, KLs or weights come in.
 NOT_CONSTANT = ["rdpo", "odpo", "tdpo1", "tdpo2", "wpo", "kto"]
-NOT_CONSTANT += ["simpo", "rainbowpo", "orpo", "cpo", "slic", "rpo"]
+NOT_CONSTANT += ["simpo", "alphapo", "rainbowpo", "orpo", "cpo", "slic", "rpo", "sft"]
 
 
 @pytest.mark.parametrize("name", [n for n in LOSSES if n not in NOT_CONSTANT])

@@ -139,6 +139,19 @@ def test_simpo_in_both_spellings():
         assert_golden(compute_loss("simpo", logps, 2.0, gamma_beta_ratio=0.5).losses, expected)
 
 
+def test_alphapo_in_both_spellings():
+    """beta = 2.5 and gamma = .25, so gamma / beta = .1."""
+    expected = [0.8259394199, 2.0914829468, 0.4029502563]
+    for spelling in ({"simpo_gamma": 0.25}, {"gamma_beta_ratio": 0.1}):
+        losses = compute_loss("alphapo", MODERATE, 2.5, alphapo_alpha=0.25, **spelling).losses
+        assert_golden(losses, expected)
+    limit = compute_loss("alphapo", MODERATE, 2.5, alphapo_alpha=0.0).losses
+    near = compute_loss("alphapo", MODERATE, 2.5, alphapo_alpha=1e-8).losses
+    simpo = compute_loss("simpo", MODERATE, 2.5, gamma_beta_ratio=0.1).losses
+    assert torch.equal(limit, simpo)
+    torch.testing.assert_close(near, simpo, atol=1e-6, rtol=0)
+
+
 def test_orpo_is_the_odds_term_and_the_mean_nll():
     for logps, expected in [
         (SATURATED, [0.2238530587, 0.0042428210, 0.0014772063]),
@@ -154,6 +167,7 @@ def test_losses_with_a_likelihood_term_by_hand():
     dpo = compute_loss("dpo", MODERATE, 0.5).losses
     rpo = compute_loss("rpo", MODERATE, 0.5, rpo_alpha=0.3).losses
     torch.testing.assert_close(rpo, dpo + 0.3 * mean)
+    torch.testing.assert_close(compute_loss("sft", MODERATE).losses, mean)
     bare = compute_loss("cpo", MODERATE, 0.5, cpo_alpha=0.0).losses
     torch.testing.assert_close(
         compute_loss("cpo", MODERATE, 0.5, cpo_alpha=0.2).losses, bare + 0.2 * nll
@@ -193,6 +207,17 @@ def test_ld_dpo_by_hand():
 
 def test_no_loss_is_without_a_row():
     rows = {row[0] for row in SATURATED_ROWS + MODERATE_ROWS}
-    own_tests = {"kto", "simpo", "orpo", "rpo", "slic", "wpo", "beta_dpo", "ld_dpo"}
+    own_tests = {
+        "kto",
+        "simpo",
+        "alphapo",
+        "sft",
+        "orpo",
+        "rpo",
+        "slic",
+        "wpo",
+        "beta_dpo",
+        "ld_dpo",
+    }
     # kto_simplified is compared with kto and apo_zero in test_losses_properties.py
     assert rows | own_tests | {"kto_simplified"} == set(LOSSES)

@@ -219,9 +219,8 @@ def test_ld_dpo_with_full_weight_is_dpo():
 
 
 def test_running_shift_counts_each_reward_once_and_resumes():
-    """Rewards of MODERATE at beta = .5 add up to .5 * (.9 - .5) = .2, six of them."""
+    """Rewards of a batch of three pairs that add up to .2, then two more that add up to .05."""
     shift = RunningShift()
-    assert shift.update(MODERATE, 0.5) == pytest.approx(0.2 / 6)
-    first = part(MODERATE, slice(1))  # .5 * (.4 - .3) = .05, two more
+    assert shift.update(0.2, 6.0) == pytest.approx(0.2 / 6)
     resumed = RunningShift(**shift.state_dict())
-    assert shift.update(first, 0.5) == resumed.update(first, 0.5) == pytest.approx(0.25 / 8)
+    assert shift.update(0.05, 2.0) == resumed.update(0.05, 2.0) == pytest.approx(0.25 / 8)

@@ -51,36 +51,61 @@ def check_pair_logps(name: str, spec: LossSpec, logps: PairLogps) -> None:
     check_same_shape(**given)
     values = {k: v for k, v in given.items() if not k.endswith("_lengths")}
     check_logps(**values)
-    for field_name, value in values.items():
-        if bool(torch.isneginf(value).any()):
-            raise InputError(f"{field_name} holds -inf: a response with probability 0")
+    check_no_neginf(**values)
     for field_name in given.keys() - values.keys():
         if bool((given[field_name] < 1).any()):
             raise InputError(f"{field_name} must be at least 1: a response holds its EOS")
 
 
+def check_no_neginf(**values: Tensor) -> None:
+    """Raise `InputError` where a log-probability is -inf."""
+    for field_name, value in values.items():
+        if bool(torch.isneginf(value).any()):
+            raise InputError(f"{field_name} holds -inf: a response with probability 0")
+
+
 def check_inputs(name: str, spec: LossSpec, logps: PairLogps, given: Mapping[str, Tensor]) -> None:
     """Raise `InputError` for inputs that are missing, unknown, misshaped or out of range."""
+    _check_names(name, spec, given)
+    for key, value in given.items():
+        _check_shape(key, spec.inputs[key].shape, value, logps)
+        _check_range(key, spec, value)
+
+
+def check_answer_inputs(name: str, spec: LossSpec, given: Mapping[str, Tensor]) -> None:
+    """The same for unpaired answers, which lists of numbers alone can go with."""
+    _check_names(name, spec, given)
+    for key, value in given.items():
+        _check_list(key, value)
+        _check_range(key, spec, value)
+
+
+def _check_names(name: str, spec: LossSpec, given: Mapping[str, Tensor]) -> None:
     for unknown in sorted(set(given) - set(spec.inputs)):
         allowed = ", ".join(spec.inputs) or "none"
         raise InputError(f"loss {name!r} has no input {unknown!r}; its inputs: {allowed}")
     for key in spec.required_inputs:
         if key not in given:
             raise InputError(f"loss {name!r} needs the input {key}: {spec.inputs[key].meaning}")
-    for key, value in given.items():
-        what = spec.inputs[key]
-        _check_shape(key, what.shape, value, logps)
-        check_finite(**{key: value})
-        for end in (value.min(), value.max()):
-            _check_inside(key, float(end.detach()), what.interval)
+
+
+def _check_range(key: str, spec: LossSpec, value: Tensor) -> None:
+    check_finite(**{key: value})
+    for end in (value.min(), value.max()):
+        _check_inside(key, float(end.detach()), spec.inputs[key].interval)
+
+
+def _check_list(key: str, value: Tensor) -> None:
+    if value.ndim != 1 or not len(value):
+        raise InputError(f"{key} must be a vector with an entry, got {tuple(value.shape)}")
 
 
 def _check_shape(key: str, shape: str, value: Tensor, logps: PairLogps) -> None:
     pairs = len(logps.policy_chosen)
     if shape == "pairs" and value.shape != (pairs,):
         raise InputError(f"{key} must be one number a pair, ({pairs},), got {tuple(value.shape)}")
-    if shape == "list" and (value.ndim != 1 or not len(value)):
-        raise InputError(f"{key} must be a vector with an entry, got {tuple(value.shape)}")
+    if shape == "list":
+        _check_list(key, value)
     if shape == "tokens":
         if value.ndim != 2 or len(value) != pairs:
             raise InputError(

@@ -25,7 +25,9 @@ def fdpo_forward_kl(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
 
     Wang et al. 2023. Exponentials above e^50 are continued by their tangent.
     """
-    difference = _expm1(-logps.rejected_logratios) - _expm1(-logps.chosen_logratios)
+    difference = expm1_with_tangent(-logps.rejected_logratios) - expm1_with_tangent(
+        -logps.chosen_logratios
+    )
     return -F.logsigmoid(beta * difference)
 
 
@@ -45,12 +47,13 @@ def fdpo_alpha(logps: PairLogps, beta: float, f_alpha: float) -> Float[Tensor, "
     reverse KL, at 1 the forward KL. TRL's `f_alpha_divergence_coef` is 1 - alpha.
     """
     chosen, rejected = (
-        -_expm1(-f_alpha * u) / f_alpha for u in (logps.chosen_logratios, logps.rejected_logratios)
+        -expm1_with_tangent(-f_alpha * u) / f_alpha
+        for u in (logps.chosen_logratios, logps.rejected_logratios)
     )
     return -F.logsigmoid(beta * (chosen - rejected))
 
 
-def _expm1(x: Float[Tensor, "pairs"]) -> Float[Tensor, "pairs"]:
+def expm1_with_tangent(x: Float[Tensor, "pairs"]) -> Float[Tensor, "pairs"]:
     """e^x - 1 up to x = 50, and the tangent from there on; exact for small x."""
     below = torch.expm1(x.clamp(max=LARGEST_EXPONENT))
     beyond = torch.relu(x - LARGEST_EXPONENT)

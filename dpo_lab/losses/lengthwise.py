@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from dpo_lab.losses.divergences import expm1_with_tangent
 from dpo_lab.losses.logistic import dpo
 from dpo_lab.losses.types import PairLogps
 
@@ -51,6 +52,24 @@ def simpo(logps: PairLogps, beta: float, gamma_beta_ratio: float) -> Float[Tenso
     SimPO (Meng et al. 2024): no reference. TRL's `simpo_gamma` is gamma itself.
     """
     chosen, rejected = _mean_logps(logps)
+    return -F.logsigmoid(beta * (chosen - rejected - gamma_beta_ratio))
+
+
+def alphapo(
+    logps: PairLogps, beta: float, alphapo_alpha: float, gamma_beta_ratio: float
+) -> Float[Tensor, "pairs"]:
+    """-log sigmoid(beta (r_w - r_l - ratio)), r = (1 - p^-alpha) / alpha, p = e^(log pi / |y|).
+
+    AlphaPO (Gupta et al. 2025): no reference. For alpha -> 0, r is log p and the loss is `simpo`;
+    alpha > 0 punishes improbable answers harder. p is the mean token probability in the
+    geometric sense; with the whole answer's probability p^-alpha would overflow.
+    """
+    chosen, rejected = _mean_logps(logps)
+    if alphapo_alpha:
+        chosen, rejected = (
+            -expm1_with_tangent(-alphapo_alpha * logp) / alphapo_alpha
+            for logp in (chosen, rejected)
+        )
     return -F.logsigmoid(beta * (chosen - rejected - gamma_beta_ratio))
 
 
@@ -133,6 +152,15 @@ def slic(logps: PairLogps, beta: float, slic_lambda: float) -> Float[Tensor, "pa
     """
     distance = beta - logps.policy_chosen + logps.policy_rejected
     return torch.relu(distance) - slic_lambda * logps.policy_chosen
+
+
+def sft(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
+    """-log pi_w / |y_w|: the chosen answer's mean NLL a token; beta has no effect.
+
+    The supervised part of a mixture such as MPO (Wang et al. 2024: 0.8 dpo, 0.2 bco_pair,
+    1.0 sft). TRL's `sft` averages over all chosen tokens of the micro-batch at once instead.
+    """
+    return -logps.policy_chosen / logps.chosen_lengths
 
 
 def rpo(logps: PairLogps, beta: float, rpo_alpha: float) -> Float[Tensor, "pairs"]:

@@ -6,9 +6,12 @@ separately, not only their difference.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dpo_lab.losses.types import PairLogps
@@ -23,14 +26,24 @@ def nca_pair(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
     return -F.logsigmoid(a) - 0.5 * F.logsigmoid(-a) - 0.5 * F.logsigmoid(-b)
 
 
-def bco_pair(logps: PairLogps, beta: float, shift: float) -> Float[Tensor, "pairs"]:
-    """-log sigmoid(beta a - d) - log sigmoid(-(beta b - d)), d = shift in units of reward.
+def bco_answers(
+    logratios: Float[Tensor, "answers"], labels: Bool[Tensor, "answers"], beta: float, shift: float
+) -> Float[Tensor, "answers"]:
+    """-log sigmoid(beta u - d) of a good answer, -log sigmoid(d - beta u) of a bad one.
 
-    BCO (Jung et al. 2024): a classifier of good and bad answers. The paper's d is the mean of
-    the average chosen and rejected reward, which `RunningShift` follows; TRL has d = 0.
+    BCO (Jung et al. 2024): a classifier of good and bad answers; d = shift in units of reward.
     """
-    a, b = beta * logps.chosen_logratios, beta * logps.rejected_logratios
-    return -F.logsigmoid(a - shift) - F.logsigmoid(shift - b)
+    away = beta * logratios - shift
+    return -F.logsigmoid(torch.where(labels, away, -away))
+
+
+def bco_pair(logps: PairLogps, beta: float, shift: float) -> Float[Tensor, "pairs"]:
+    """-log sigmoid(beta a - d) - log sigmoid(d - beta b): `bco_answers` of both, summed.
+
+    BCO (Jung et al. 2024). The paper's d is the mean of the average chosen and rejected reward,
+    which `RunningShift` follows; TRL has d = 0.
+    """
+    return _of_both(bco_answers, logps, beta=beta, shift=shift)
 
 
 def sppo_hard(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
@@ -43,14 +56,23 @@ def sppo_hard(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
     return (logps.chosen_logratios - half) ** 2 + (logps.rejected_logratios + half) ** 2
 
 
+def apo_zero_answers(
+    logratios: Float[Tensor, "answers"], labels: Bool[Tensor, "answers"], beta: float
+) -> Float[Tensor, "answers"]:
+    """sigmoid(-beta u) of a good answer, sigmoid(beta u) of a bad one.
+
+    APO-zero (D'Oosterlinck et al. 2024, eq. 7) on single answers: TRL's apo_zero_unpaired.
+    """
+    return torch.sigmoid(torch.where(labels, -beta * logratios, beta * logratios))
+
+
 def apo_zero(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
     """sigmoid(-beta a) + sigmoid(beta b): chosen up, rejected down, bounded.
 
     APO-zero (D'Oosterlinck et al. 2024, eq. 7), plus TRL's constant, so that it is 1 at the
     reference.
     """
-    a, b = beta * logps.chosen_logratios, beta * logps.rejected_logratios
-    return torch.sigmoid(-a) + torch.sigmoid(b)
+    return _of_both(apo_zero_answers, logps, beta=beta)
 
 
 def apo_down(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
@@ -63,6 +85,26 @@ def apo_down(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
     return torch.sigmoid(a) + torch.sigmoid(b - a)
 
 
+def kto_answers(
+    logratios: Float[Tensor, "answers"],
+    labels: Bool[Tensor, "answers"],
+    beta: float,
+    desirable_weight: float,
+    undesirable_weight: float,
+    mismatched_logratios: Float[Tensor, "others"],
+) -> Float[Tensor, "answers"]:
+    """wd sigmoid(-beta (u - z0)) of a good answer, wu sigmoid(beta (u - z0)) of a bad one.
+
+    KTO (Ethayarajh et al. 2024, eq. 7 for the value). z0 = max(0, mean of
+    `mismatched_logratios`), log pi/pi_ref of answers under prompts that they do not belong to:
+    an estimate of the KL to the reference. It carries no gradient. 1/2 at the reference.
+    """
+    z0 = torch.relu(mismatched_logratios.mean()).detach()
+    ahead = beta * (logratios - z0)
+    weights = torch.where(labels, desirable_weight, undesirable_weight).to(ahead.dtype)
+    return weights * torch.sigmoid(torch.where(labels, -ahead, ahead))
+
+
 def kto(
     logps: PairLogps,
     beta: float,
@@ -70,17 +112,15 @@ def kto(
     undesirable_weight: float,
     mismatched_logratios: Float[Tensor, "others"],
 ) -> Float[Tensor, "pairs"]:
-    """(wd sigmoid(-beta (a - z0)) + wu sigmoid(beta (b - z0))) / 2, z0 detached.
+    """Half the sum of `kto_answers` of the chosen, as good, and the rejected answer, as bad.
 
-    KTO (Ethayarajh et al. 2024, eq. 7 for the value), with a pair as one desirable and one
-    undesirable answer, so the mean over pairs is the mean over answers. z0 = max(0, mean of
-    `mismatched_logratios`), log pi/pi_ref of answers under prompts that they do not belong to:
-    an estimate of the KL to the reference. It carries no gradient. 1/2 at the reference.
+    KTO (Ethayarajh et al. 2024) on pairs; so the mean over pairs is the mean over answers.
     """
-    z0 = torch.relu(mismatched_logratios.mean()).detach()
-    desirable = desirable_weight * torch.sigmoid(-beta * (logps.chosen_logratios - z0))
-    undesirable = undesirable_weight * torch.sigmoid(beta * (logps.rejected_logratios - z0))
-    return (desirable + undesirable) / 2
+    settings = {"desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
+    both = _of_both(
+        kto_answers, logps, beta=beta, mismatched_logratios=mismatched_logratios, **settings
+    )
+    return both / 2
 
 
 def kto_simplified(
@@ -91,27 +131,35 @@ def kto_simplified(
     Not the loss of Ethayarajh et al. 2024, whose z0 is measured; with both weights 1 it is half
     of `apo_zero`.
     """
-    desirable = desirable_weight * torch.sigmoid(-beta * logps.chosen_logratios)
-    undesirable = undesirable_weight * torch.sigmoid(beta * logps.rejected_logratios)
-    return (desirable + undesirable) / 2
+    no_kl = logps.policy_chosen.new_zeros(1)
+    return kto(logps, beta, desirable_weight, undesirable_weight, no_kl)
+
+
+def _of_both(
+    answers: Callable[..., Float[Tensor, "pairs"]], logps: PairLogps, **settings: Any
+) -> Float[Tensor, "pairs"]:
+    """A loss of single answers, summed over the chosen (good) and the rejected (bad) one."""
+    good = torch.ones_like(logps.policy_chosen, dtype=torch.bool)
+    return answers(logps.chosen_logratios, good, **settings) + answers(
+        logps.rejected_logratios, ~good, **settings
+    )
 
 
 class RunningShift:
-    """The shift d of `bco_pair`: the mean of all rewards seen so far, each counted once.
+    """The shift d of BCO: the mean of all rewards seen so far, each counted once.
 
     As in the code of BCO's author, a batch is added before its own loss is computed. The state
     is two numbers, so a resumed run goes on exactly where it stopped. The loss depends on the
     order of batches through it.
     """
 
-    def __init__(self, total: float = 0.0, count: int = 0) -> None:
+    def __init__(self, total: float = 0.0, count: float = 0.0) -> None:
         self.total, self.count = total, count
 
-    def update(self, logps: PairLogps, beta: float) -> float:
-        """Add a batch's 2 B rewards beta * log-ratio, and return the mean of all so far."""
-        rewards = torch.cat([logps.chosen_logratios, logps.rejected_logratios]).detach() * beta
-        self.total += float(rewards.double().sum())
-        self.count += len(rewards)
+    def update(self, total: float, count: float) -> float:
+        """Add the sum and the number of a batch's rewards; return the mean of all so far."""
+        self.total += total
+        self.count += count
         return self.total / self.count if self.count else 0.0
 
     def state_dict(self) -> dict[str, float]:

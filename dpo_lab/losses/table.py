@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from dpo_lab.losses.entries_lengthwise import LENGTHWISE
 from dpo_lab.losses.entries_logistic import LOGISTIC
-from dpo_lab.losses.entries_others import BATCHWISE, LENGTHWISE, POINTWISE
+from dpo_lab.losses.entries_others import BATCHWISE, POINTWISE
 from dpo_lab.losses.types import LossSpec
 
 # Two names for one loss. TRL calls DPO "sigmoid", and its "ipo" averages over tokens; the sum of

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -39,6 +39,26 @@ class PairLogps(NamedTuple):
     def logratio_differences(self) -> Float[Tensor, "pairs"]:
         """Chosen minus rejected log-ratio: the margin before beta."""
         return self.chosen_logratios - self.rejected_logratios
+
+
+class AnswerLogps(NamedTuple):
+    """Summed log-probabilities of single answers in nats; a label is true for a good answer."""
+
+    policy: Float[Tensor, "answers"]
+    reference: Float[Tensor, "answers"]
+    labels: Bool[Tensor, "answers"]
+
+    @property
+    def logratios(self) -> Float[Tensor, "answers"]:
+        """log pi(y|x) - log pi_ref(y|x)."""
+        return self.policy - self.reference
+
+
+class AnswerOutput(NamedTuple):
+    """One loss an answer, and the implicit rewards beta * log-ratio, detached."""
+
+    losses: Float[Tensor, "answers"]
+    rewards: Float[Tensor, "answers"]
 
 
 class LossOutput(NamedTuple):
@@ -82,6 +102,7 @@ class LossSpec:
     optimum: the population minimiser for a pair whose first answer wins with probability p.
     accumulation_invariant: whether micro-batches give the gradient of one large batch.
     unconfirmed: what was not read in the paper or its code.
+    answers: the loss of single answers with a label each, where there is one.
     """
 
     function: Callable[..., Float[Tensor, "pairs"]]
@@ -99,6 +120,7 @@ class LossSpec:
     )
     accumulation_invariant: bool = True
     unconfirmed: str = ""
+    answers: Callable[..., Float[Tensor, "answers"]] | None = None
 
     @property
     def required_inputs(self) -> list[str]:

@@ -1,0 +1,161 @@
+"""Check, look up and evaluate: one loss, a weighted sum of losses, a loss of single answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dpo_lab.checks import check_beta, check_logps, check_same_shape
+from dpo_lab.errors import InputError
+from dpo_lab.losses.checking import (
+    check_answer_inputs,
+    check_inputs,
+    check_no_neginf,
+    check_pair_logps,
+    settle_options,
+)
+from dpo_lab.losses.table import ALIASES, LOSSES
+from dpo_lab.losses.types import AnswerLogps, AnswerOutput, LossOutput, LossSpec, PairLogps
+
+
+def find_loss(name: str) -> LossSpec:
+    """The entry of `LOSSES` for a name or an alias; `InputError` for an unknown one."""
+    spec = LOSSES.get(ALIASES.get(name, name))
+    if spec is None:
+        known = ", ".join([*LOSSES, *ALIASES])
+        raise InputError(f"unknown loss {name!r}; known: {known}")
+    return spec
+
+
+def compute_loss(
+    name: str,
+    logps: PairLogps,
+    beta: float | None = None,
+    *,
+    inputs: Mapping[str, Tensor] | None = None,
+    **options: float,
+) -> LossOutput:
+    """Check the input, evaluate the loss `name` of `LOSSES`, and add the implicit rewards.
+
+    beta: the table's default for this loss where it is None. inputs: tensors that the loss needs
+    besides the log-probabilities, by name.
+
+    Raises `InputError` for an unknown name, option or input, beta <= 0, an option outside its
+    interval, shapes that differ, what the loss needs but was not given, inputs that are not
+    finite, and log-probabilities that are NaN, infinite or above 0.
+    """
+    spec = find_loss(name)
+    beta = spec.beta if beta is None else beta
+    check_beta(beta)
+    settled = settle_options(name, spec, beta, options)
+    check_pair_logps(name, spec, logps)
+    inputs = {} if inputs is None else dict(inputs)
+    check_inputs(name, spec, logps, inputs)
+    losses = spec.function(logps, beta, **settled, **inputs)
+    return LossOutput(losses, *_rewards(spec, logps, beta))
+
+
+def compute_weighted_loss(
+    weights: Mapping[str, float],
+    logps: PairLogps,
+    beta: float | None = None,
+    *,
+    inputs: Mapping[str, Tensor] | None = None,
+    **options: float,
+) -> LossOutput:
+    """The sum of several losses, each times its weight: TRL's `loss_type` with `loss_weights`.
+
+    compute_weighted_loss({"dpo": 0.8, "bco_pair": 0.2, "sft": 1.0}, logps)   # MPO
+
+    One beta for all, or each loss's own where it is None. An option or input goes to every loss
+    that has it. Rewards are those of the first loss. Raises `InputError` as `compute_loss` does,
+    for no losses, the same loss under two names, an option that none of them has, and a weight
+    that is not finite and above 0.
+    """
+    check_weights(weights)
+    specs = {name: find_loss(name) for name in weights}
+    inputs = {} if inputs is None else dict(inputs)
+    for kind, given, known in (
+        ("option", options, {key for spec in specs.values() for key in spec.option_names}),
+        ("input", inputs, {key for spec in specs.values() for key in spec.inputs}),
+    ):
+        for unknown in sorted(set(given) - known):
+            raise InputError(f"none of the losses {', '.join(weights)} has the {kind} {unknown!r}")
+    outputs = [
+        compute_loss(
+            name,
+            logps,
+            beta,
+            inputs={key: value for key, value in inputs.items() if key in spec.inputs},
+            **{key: value for key, value in options.items() if key in spec.option_names},
+        )
+        for name, spec in specs.items()
+    ]
+    total = sum(w * out.losses for w, out in zip(weights.values(), outputs, strict=True))
+    return outputs[0]._replace(losses=total)
+
+
+def check_weights(weights: Mapping[str, float]) -> None:
+    """Raise `InputError` for no losses, one loss under two names, or a weight that is not > 0."""
+    if not weights:
+        raise InputError("weights is empty: name at least one loss")
+    names: dict[str, str] = {}
+    for name, weight in weights.items():
+        if not (math.isfinite(weight) and weight > 0):
+            raise InputError(f"the weight of {name!r} must be finite and above 0, got {weight}")
+        first = names.setdefault(ALIASES.get(name, name), name)
+        if first != name:
+            raise InputError(f"{first!r} and {name!r} are one loss; give it once")
+
+
+def compute_answer_loss(
+    name: str,
+    logps: AnswerLogps,
+    beta: float | None = None,
+    *,
+    inputs: Mapping[str, Tensor] | None = None,
+    **options: float,
+) -> AnswerOutput:
+    """The loss `name` on unpaired answers, each labelled good or bad.
+
+    Raises `InputError` for a loss that compares two answers of one prompt, and as
+    `compute_loss` does.
+    """
+    spec = find_loss(name)
+    if spec.answers is None:
+        able = ", ".join(key for key, each in LOSSES.items() if each.answers)
+        raise InputError(
+            f"loss {name!r} compares two answers of one prompt; single labelled answers can be "
+            f"trained with {able}"
+        )
+    beta = spec.beta if beta is None else beta
+    check_beta(beta)
+    settled = settle_options(name, spec, beta, options)
+    check_same_shape(**logps._asdict())
+    check_logps(policy=logps.policy, reference=logps.reference)
+    check_no_neginf(policy=logps.policy, reference=logps.reference)
+    inputs = {} if inputs is None else dict(inputs)
+    check_answer_inputs(name, spec, inputs)
+    losses = spec.answers(logps.logratios, logps.labels, beta=beta, **settled, **inputs)
+    return AnswerOutput(losses, beta * logps.logratios.detach())
+
+
+def _rewards(
+    spec: LossSpec, logps: PairLogps, beta: float
+) -> tuple[Float[Tensor, "pairs"], Float[Tensor, "pairs"]]:
+    """Implicit rewards beta * log-ratio, summed whatever the loss does with lengths.
+
+    Without a reference: beta * log pi, averaged over tokens where the loss averages.
+    """
+    if "reference" in spec.needs:
+        return beta * logps.chosen_logratios.detach(), beta * logps.rejected_logratios.detach()
+    lengths = (logps.chosen_lengths, logps.rejected_lengths) if "lengths" in spec.needs else (1, 1)
+    policy = (logps.policy_chosen, logps.policy_rejected)
+    chosen, rejected = (
+        beta * torch.div(p.detach(), n) for p, n in zip(policy, lengths, strict=True)
+    )
+    return chosen, rejected
