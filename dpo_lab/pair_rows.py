@@ -6,6 +6,7 @@ is: the row's shape, its fields' types, the place where the prompt ends, then th
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -51,7 +52,7 @@ def parse_pair(row: Any, max_chars: int | None = None) -> PreferencePair:
     if chosen == rejected:
         raise RowProblemError(Reason.IDENTICAL_ANSWERS)
     _check_length(prompt, max(chosen, rejected, key=len), max_chars)
-    return PreferencePair(prompt, chosen, rejected)
+    return PreferencePair(prompt, chosen, rejected, _read_margin(row))
 
 
 def parse_unpaired(row: Any, max_chars: int | None = None) -> UnpairedExample:
@@ -159,6 +160,27 @@ def _check_length(prompt: Prompt, answer: str, max_chars: int | None) -> None:
         length = sum(len(message.content) for message in prompt) + len(answer)
     if max_chars is not None and length > max_chars:
         raise RowProblemError(Reason.OVER_LONG, detail=f"{length} > {max_chars}")
+
+
+def _read_margin(row: dict[str, Any]) -> float | None:
+    """The field `margin`, else `score_chosen` minus `score_rejected`, else None."""
+    if row.get("margin") is not None:
+        return _read_number("margin", row["margin"])
+    sides = ("score_chosen", "score_rejected")
+    if any(row.get(side) is None for side in sides):
+        return None
+    chosen, rejected = (_read_number(side, row[side]) for side in sides)
+    return chosen - rejected
+
+
+def _read_number(field: str, value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise RowProblemError(Reason.BAD_SCORE, field, f"it is {value!r:.40}")
+    return number
 
 
 def _read_label(label: Any) -> bool:

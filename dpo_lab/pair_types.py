@@ -28,11 +28,13 @@ class PreferencePair(NamedTuple):
     has yet to render. The answers are always text: of a conversational row they are the content
     of the one assistant message that closes it. For a text prompt, `prompt + chosen` is the
     full text, character for character: an answer keeps the space it begins with.
+    `margin`, where the data have it, says by how much `chosen` was scored better.
     """
 
     prompt: Prompt
     chosen: str
     rejected: str
+    margin: float | None = None
 
 
 def is_unicode(text: str) -> bool:
@@ -66,6 +68,7 @@ class Reason(str, Enum):
     SPEAKER_MARKER = "the answer contains a speaker marker (Human: or Assistant:)"
     IDENTICAL_ANSWERS = "chosen and rejected are identical"
     BAD_LABEL = "the label is neither true nor false"
+    BAD_SCORE = "a score or margin is not a finite number"
     OVER_LONG = "prompt and answer together are longer than max_chars"
 
     def __str__(self) -> str:

@@ -14,8 +14,10 @@ Accepted rows, told apart row by row from the fields they have:
 
 Where TRL meets two strings without a prompt it takes their longest common prefix for the prompt
 (`extract_prompt`). That gives " I" of "... I think" and "... I know" to the prompt, so each
-answer loses its beginning. Here such a row is odd unless it has the HH marker. Other fields of a
-row are ignored. Nothing is repaired, cut or dropped in silence:
+answer loses its beginning. Here such a row is odd unless it has the HH marker.
+
+A pair may say by how much the chosen answer was scored better: `margin`, or `score_chosen` and
+`score_rejected`. Other fields of a row are ignored. Nothing is repaired, cut or dropped in silence:
 
 >>> import json, pathlib, tempfile
 >>> rows = [
@@ -28,7 +30,7 @@ row are ignored. Nothing is repaired, cut or dropped in silence:
 ...     _ = path.write_text("\\n".join(map(json.dumps, rows)))
 ...     pairs, report = read_pairs(path, odd="report")
 >>> pairs
-[PreferencePair(prompt='2+2=', chosen=' 4', rejected=' 5')]
+[PreferencePair(prompt='2+2=', chosen=' 4', rejected=' 5', margin=None)]
 >>> print(report.table().replace(str(path), path.name))
 sums.jsonl: 3 rows, 1 kept, 2 odd
       1 x the answer is empty
@@ -41,18 +43,16 @@ sums.jsonl: 3 rows, 1 kept, 2 odd
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import os
-import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from dpo_lab.errors import InputError
 from dpo_lab.pair_files import RawTable, file_kind, read_table
 from dpo_lab.pair_rows import RowProblemError, parse_pair, parse_unpaired
+from dpo_lab.pair_sets import Example, data_hash, split_pairs
 from dpo_lab.pair_types import (
     Message,
     OddRow,
@@ -72,6 +72,7 @@ __all__ = [
     "Reason",
     "UnpairedExample",
     "data_hash",
+    "read_examples",
     "read_pairs",
     "read_unpaired",
     "split_pairs",
@@ -79,7 +80,6 @@ __all__ = [
 ]
 
 OddMode = Literal["strict", "report"]
-Example = TypeVar("Example", PreferencePair, UnpairedExample)
 _PAIRED = {"chosen", "rejected"}
 _UNPAIRED = {"prompt", "completion", "label"}
 
@@ -127,6 +127,18 @@ def read_unpaired(
     return _collect(source, table, lambda row: parse_unpaired(row, max_chars), odd)
 
 
+def read_examples(
+    source: str | Path, *, odd: OddMode = "strict", split: str = "train"
+) -> tuple[list[PreferencePair] | list[UnpairedExample], PairReport]:
+    """Pairs or unpaired examples, whichever the columns say; otherwise as `read_pairs`."""
+    table = _load(source, odd, None, split)
+    if set(table.columns) >= _UNPAIRED and not set(table.columns) >= _PAIRED:
+        return _collect(source, table, parse_unpaired, odd)
+    other = "chosen and rejected (pairs), or prompt, completion and label"
+    _require_columns(source, table, _PAIRED, other)
+    return _collect(source, table, parse_pair, odd)
+
+
 def _load(source: str | Path, odd: str, max_chars: int | None, split: str) -> RawTable:
     if odd not in ("strict", "report"):
         raise InputError(f"odd must be 'strict' or 'report', not {odd!r}")
@@ -140,14 +152,14 @@ def _require_columns(
     table: RawTable,
     needed: set[str],
     accepted: str,
-    other: tuple[set[str], str],
+    other: tuple[set[str], str] | None = None,
 ) -> None:
     """Raise if no row can have the needed fields; `other` is the form it may be instead."""
     found = set(table.columns)
     # No columns at all means that no row is an object; each is then reported by itself.
     if not found or needed <= found:
         return
-    hint = f"; these look like {other[1]}" if other[0] <= found else ""
+    hint = f"; these look like {other[1]}" if other and other[0] <= found else ""
     names = ", ".join(map(repr, table.columns))
     raise InputError(f"{source}: wrong columns, found {names}; accepted are {accepted}{hint}")
 
@@ -199,53 +211,16 @@ def write_pairs(
 
 def _encode_row(index: int, pair: PreferencePair) -> bytes:
     if isinstance(pair.prompt, str):
-        row = pair._asdict()
+        row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
     else:
         row = {"prompt": [message._asdict() for message in pair.prompt]}
         for side in ("chosen", "rejected"):
             row[side] = [Message("assistant", getattr(pair, side))._asdict()]
+    if pair.margin is not None:
+        row["margin"] = pair.margin
     try:
-        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except UnicodeEncodeError as error:
         raise InputError(f"pairs[{index}]: {Reason.NOT_UNICODE}") from error
-
-
-def split_pairs(
-    pairs: Sequence[PreferencePair], eval_fraction: float, seed: int
-) -> tuple[list[PreferencePair], list[PreferencePair]]:
-    """Split into (train, eval) so that no prompt stands on both sides; order is kept.
-
-    Whole prompts are drawn in a seeded order while the evaluation side stays within
-    `round(eval_fraction * len(pairs))` pairs, and within 1 where that rounds to 0. If every
-    prompt has more pairs than that, the prompt with the fewest is taken.
-
-    Raises `InputError` unless `0 < eval_fraction < 1` and there are at least two prompts.
-    """
-    if not 0 < eval_fraction < 1:
-        raise InputError(f"eval_fraction must lie between 0 and 1, not {eval_fraction}")
-    sizes = Counter(pair.prompt for pair in pairs)
-    if len(sizes) < 2:
-        raise InputError(f"a split needs at least two prompts; there are {len(sizes)}")
-    room = max(1, round(eval_fraction * len(pairs)))
-    prompts = list(sizes)
-    random.Random(seed).shuffle(prompts)
-    held_out: set[Prompt] = set()
-    for prompt in prompts[1:]:  # One prompt always stays for training.
-        if sizes[prompt] <= room:
-            held_out.add(prompt)
-            room -= sizes[prompt]
-    held_out = held_out or {min(prompts, key=sizes.__getitem__)}
-    train = [pair for pair in pairs if pair.prompt not in held_out]
-    return train, [pair for pair in pairs if pair.prompt in held_out]
-
-
-def data_hash(pairs: Sequence[PreferencePair]) -> str:
-    """SHA-256 (hex) of the pairs' content in order.
-
-    Each pair is hashed as one JSON line, so text cannot move from one field or pair to the next
-    without changing the hash, and a text prompt never equals a conversation.
-    """
-    digest = hashlib.sha256()
-    for prompt, chosen, rejected in pairs:
-        digest.update(json.dumps([prompt, chosen, rejected]).encode() + b"\n")
-    return digest.hexdigest()
+    except ValueError as error:
+        raise InputError(f"pairs[{index}]: {Reason.BAD_SCORE}") from error

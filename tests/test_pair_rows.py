@@ -47,6 +47,28 @@ def test_explicit_row_is_taken_as_it_is(tmp_path: Path) -> None:
     assert read_one(tmp_path, GOOD | {"score": 3}) == PreferencePair("2+2=", " 4", " 5")
 
 
+@pytest.mark.parametrize(
+    ("more", "margin"),
+    [
+        ({"margin": 0.5}, 0.5),
+        ({"margin": "0.5"}, 0.5),  # as CSV has it
+        ({"score_chosen": 8.0, "score_rejected": 6.5}, 1.5),
+        ({"margin": 2, "score_chosen": 8.0, "score_rejected": 6.5}, 2.0),
+        ({"margin": None, "score_chosen": 8.0}, None),
+    ],
+)
+def test_a_margin_comes_from_its_field_or_from_two_scores(tmp_path, more, margin) -> None:
+    assert read_one(tmp_path, GOOD | more) == PreferencePair("2+2=", " 4", " 5", margin)
+
+
+@pytest.mark.parametrize("value", ["high", float("inf"), True, [1]])
+def test_a_margin_that_is_no_number_is_odd(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "scored.jsonl"
+    write_rows(path, GOOD | {"margin": value})
+    _, report = read_pairs(path, odd="report")
+    assert [(row.field, row.reason) for row in report.odd] == [("margin", Reason.BAD_SCORE)]
+
+
 def test_hh_prompt_ends_at_the_last_marker_not_at_the_common_prefix(tmp_path: Path) -> None:
     first_turns = f"hello{MARKER} I am here\n\nHuman: and now?"
     row = {"chosen": hh(first_turns, " I think so"), "rejected": hh(first_turns, " I do not")}

@@ -43,7 +43,11 @@ conversations = st.lists(
     st.builds(Message, st.sampled_from(["system", "user"]), st.text(max_size=8)), min_size=1
 ).map(tuple)
 valid_pairs = st.builds(
-    PreferencePair, st.text(max_size=12) | conversations, answers, answers
+    PreferencePair,
+    st.text(max_size=12) | conversations,
+    answers,
+    answers,
+    st.none() | st.floats(allow_nan=False, allow_infinity=False),
 ).filter(lambda pair: pair.chosen != pair.rejected)
 
 
@@ -66,6 +70,8 @@ def test_writing_never_overwrites_unasked_and_leaves_no_partial_file(tmp_path: P
         write_pairs([], path)
     with pytest.raises(InputError, match=r"pairs\[1\]"):
         write_pairs([*pairs, PreferencePair("\ud83d", "a", "b")], path, overwrite=True)
+    with pytest.raises(InputError, match=r"pairs\[0\]: a score or margin is not a finite"):
+        write_pairs([PreferencePair("a", "b", "c", float("nan"))], path, overwrite=True)
     assert read_pairs(path)[0] == pairs
     write_pairs([PreferencePair("x", "y", "z")], path, overwrite=True)
     assert read_pairs(path)[0] == [PreferencePair("x", "y", "z")]
@@ -96,6 +102,8 @@ def test_hash_sees_content_order_and_field_boundaries() -> None:
     different = [
         [],
         [PreferencePair("a", "b", "c")],
+        [PreferencePair("a", "b", "c", 1.0)],
+        [PreferencePair("a", "b", "c", 2.0)],
         [PreferencePair("ab", "", "c")],
         [PreferencePair("", "ab", "c")],
         [PreferencePair('a","b', "", "c")],
