@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import anywidget
 import traitlets
 
-from dpo_lab.checks import check_beta
 from dpo_lab.errors import InputError
 from dpo_lab.widgets._bundle import bundle, stylesheet
+from dpo_lab.widgets._traits import Checked, numbers, positive
 from dpo_lab.worlds import t8
 
 LETTERS = "ABCDEFGHIJKL"
 
 
-class _Checked(traitlets.TraitType):
-    """A trait whose every value passes one check, which raises `InputError` naming the trait."""
-
-    def __init__(self, check: Callable[[str, Any], Any]) -> None:
-        super().__init__()
-        self._check = check
+class _PerAnswer(Checked):
+    """A checked list with one entry an answer."""
 
     def validate(self, obj: BoltzmannExplorer, value: Any) -> Any:
-        checked = self._check(self.name, value)
-        if isinstance(checked, list) and len(checked) != obj.answers:
+        checked = super().validate(obj, value)
+        if len(checked) != obj.answers:
             raise InputError(
                 f"{self.name} has {len(checked)} entries, but the explorer has "
                 f"{obj.answers} answers"
@@ -34,25 +29,8 @@ class _Checked(traitlets.TraitType):
         return checked
 
 
-def _beta(name: str, value: Any) -> float:
-    beta = _numbers(name, [value])[0]
-    check_beta(beta, name)
-    return beta
-
-
-def _numbers(name: str, values: Any) -> list[float]:
-    try:
-        numbers = [float(value) for value in values]
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be made of numbers, got {values!r:.80}") from None
-    for index, number in enumerate(numbers):
-        if not math.isfinite(number):
-            raise InputError(f"{name}[{index}] must be finite, got {number}")
-    return numbers
-
-
 def _weights(name: str, values: Any) -> list[float]:
-    weights = _numbers(name, values)
+    weights = numbers(name, values)
     for index, weight in enumerate(weights):
         if weight < 0:
             raise InputError(f"{name}[{index}] must be at least 0, got {weight}")
@@ -89,10 +67,10 @@ class BoltzmannExplorer(anywidget.AnyWidget):
     _esm = bundle("boltzmann.js")
     _css = stylesheet("ui.css", "boltzmann.css")
 
-    beta = _Checked(_beta).tag(sync=True)
-    rewards = _Checked(_numbers).tag(sync=True)
-    ref_probs = _Checked(_weights).tag(sync=True)
-    labels = _Checked(_names).tag(sync=True)
+    beta = Checked(positive).tag(sync=True)
+    rewards = _PerAnswer(numbers).tag(sync=True)
+    ref_probs = _PerAnswer(_weights).tag(sync=True)
+    labels = _PerAnswer(_names).tag(sync=True)
     # What the reset button goes back to, and what the sliders' ranges follow.
     initial = traitlets.Dict().tag(sync=True)
 
@@ -111,8 +89,8 @@ class BoltzmannExplorer(anywidget.AnyWidget):
         if not 2 <= self.answers <= len(LETTERS):
             raise InputError(f"ref_probs must have 2 to {len(LETTERS)} entries, got {self.answers}")
         state = {
-            "beta": _beta("beta", beta),
-            "rewards": _numbers("rewards", world.rewards if rewards is None else rewards),
+            "beta": positive("beta", beta),
+            "rewards": numbers("rewards", world.rewards if rewards is None else rewards),
             "ref_probs": weights,
         }
         names = LETTERS[: self.answers] if labels is None else labels

@@ -1,16 +1,16 @@
 // The Boltzmann explorer: how beta, rewards and the reference shape the KL-regularised optimum.
 
 import { barChart, frontierChart } from "./charts.js";
+import { logControl, numberTiles } from "./controls.js";
 import {
   entropy, expectedReward, kl, logNormalise, logPartition, optimalPolicy,
 } from "./maths.js";
 import {
-  button, formatExact, formatNumber, html, minus, mount, numberBox, percent, roundUp, setSlider,
-  setText, slider, withSub,
+  button, formatExact, formatNumber, html, minus, mount, percent, roundUp, setSlider, setText,
+  slider, withSub,
 } from "./ui.js";
 
 const TRAITS = ["beta", "rewards", "ref_probs", "labels"];
-const BETA = { lowest: 1e-6, highest: 1e6, sliderLow: -2, sliderHigh: 2, step: 0.02 }; // log10
 
 function compute(model) {
   const [beta, rewards, weights, labels] = TRAITS.map((name) => model.get(name));
@@ -27,53 +27,31 @@ function compute(model) {
 }
 
 function betaControl({ model, set, signal }) {
-  const range = { min: BETA.sliderLow, max: BETA.sliderHigh, step: BETA.step };
-  const input = slider({ label: "beta, logarithmic", ...range, signal }, (position) =>
-    set("beta", Number((10 ** position).toPrecision(3))),
+  const beta = logControl({ name: "beta", symbol: "β", low: 0.01, high: 100, signal }, (value) =>
+    set("beta", value),
   );
-  const box = numberBox({ label: "beta, exact value", signal }, (beta) => {
-    if (!(beta >= BETA.lowest && beta <= BETA.highest)) return "β must lie between 1e-6 and 1e6.";
-    set("beta", beta);
-  });
   const reset = button("Reset", signal, () => {
     for (const [name, value] of Object.entries(model.get("initial"))) set(name, value);
   });
   const node = html("div", { class: "dpo-beta" },
     html("span", { class: "dpo-beta-name", "aria-hidden": "true" }, "β ="),
-    box.input, input, reset,
+    beta.box, beta.slider, reset,
     html("div", { class: "dpo-ends", "aria-hidden": "true" },
       html("span", {}, "0.01 · reward decides"),
       html("span", {}, "reference decides · 100")),
-    box.message,
+    beta.message,
   );
-  const update = ({ beta }) => {
-    const text = formatExact(beta);
-    setSlider(input, Math.log10(beta), `beta ${text}`);
-    if (box.shown() !== text) box.show(text);
-  };
-  return { node, update };
+  return { node, update: (state) => beta.update(state.beta) };
 }
 
-function numberTiles() {
-  const kinds = [
-    ["reward", html("span", {}, "E[r]"), "mean reward"],
+function tiles() {
+  return numberTiles([
+    ["reward", "E[r]", "mean reward"],
     ["kl", html("span", {}, "KL(π* ‖ ", withSub("π", "ref"), ")"), "nats"],
-    ["entropy", html("span", {}, "H(π*)"), "entropy, nats"],
-    ["logZ", html("span", {}, "log Z"), "log partition"],
-    ["value", html("span", {}, "V* = β log Z"), "E[r] − β KL"],
-  ];
-  const tiles = kinds.map(([name, symbol, meaning]) => {
-    const number = html("div", { "data-number": name });
-    const node = html("div", {}, symbol, number, html("div", { class: "dpo-faint" }, meaning));
-    return { name, number, node };
-  });
-  const update = (state) => {
-    for (const { name, number } of tiles) {
-      number.dataset.value = state[name];
-      setText(number, formatNumber(state[name]));
-    }
-  };
-  return { node: html("div", { class: "dpo-tiles" }, ...tiles.map((tile) => tile.node)), update };
+    ["entropy", "H(π*)", "entropy, nats"],
+    ["logZ", "log Z", "log partition"],
+    ["value", "V* = β log Z", "E[r] − β KL"],
+  ]);
 }
 
 // One row an answer. Slider ranges follow the world the explorer was made with and stay put.
@@ -154,7 +132,7 @@ function build(context) {
     beta: betaControl(context),
     bars: barChart(count),
     frontier: frontierChart(),
-    tiles: numberTiles(),
+    tiles: tiles(),
     rows: answerRows(context),
   };
   const charts = html("div", { class: "dpo-charts" }, parts.bars.node, parts.frontier.node);

@@ -1,6 +1,7 @@
 // The pictures of policies on finitely many answers: bars of two policies, and the frontier.
 
 import { frontier, limits } from "./maths.js";
+import { figure, key, levels, uprights } from "./plot.js";
 import {
   axis, formatExact, formatNumber, html, percent, picture, scale, setAttributes, setText, svg,
   withSub,
@@ -119,35 +120,11 @@ function frontierScenery() {
   return { node, draw };
 }
 
-function uprights({ marks, name }, x, { top, bottom }) {
-  return marks.flatMap((mark) => [
-    svg("line", { x1: x(mark), x2: x(mark), y1: top, y2: bottom, class: "dpo-grid" }),
-    svg("text", { x: x(mark), y: bottom + 15, class: "dpo-middle" }, name(mark)),
-  ]);
-}
-
-function levels({ marks, name }, y, { left, right }) {
-  return marks.flatMap((mark) => [
-    svg("line", { x1: left, x2: right, y1: y(mark), y2: y(mark), class: "dpo-grid" }),
-    svg("text", { x: left - 6, y: y(mark) + 4, class: "dpo-end" }, name(mark)),
-  ]);
-}
-
 // 30 values of beta a decade around the spread of the rewards: there the policy moves.
 function betaGrid(ref, rewards) {
   const supported = rewards.filter((_, i) => ref[i] > -Infinity);
   const spread = Math.max(...supported) - Math.min(...supported) || 1;
   return Array.from({ length: 151 }, (_, i) => spread * 10 ** (2 - i / 30));
-}
-
-function figure(caption, node, legend) {
-  const name = html("div", { class: "dpo-caption", "aria-hidden": "true" }, caption);
-  return html("div", { class: "dpo-figure" }, name, node, legend);
-}
-
-function key(kind, text) {
-  const swatch = html("span", { class: `dpo-key ${kind}`, "aria-hidden": "true" });
-  return html("span", {}, swatch, text);
 }
 
 function shorten(label, room) {

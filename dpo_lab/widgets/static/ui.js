@@ -65,7 +65,7 @@ export function mount({ model, el }, traits, build) {
 }
 
 // JupyterLab takes arrow keys for itself unless the control says otherwise.
-const OWN_KEYS = { "data-lm-suppress-shortcuts": "true" };
+export const OWN_KEYS = { "data-lm-suppress-shortcuts": "true" };
 
 export function slider({ label, min, max, step, signal }, onInput) {
   const type = { type: "range", class: "dpo-slider" };

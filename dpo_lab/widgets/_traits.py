@@ -1,0 +1,42 @@
+"""Traits that check what is assigned to them, and the checks that several explorers share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import traitlets
+
+from dpo_lab.checks import check_beta
+from dpo_lab.errors import InputError
+
+
+class Checked(traitlets.TraitType):
+    """A trait whose every value passes one check, which raises `InputError` naming the trait."""
+
+    def __init__(self, check: Callable[[str, Any], Any]) -> None:
+        super().__init__()
+        self._check = check
+
+    def validate(self, obj: traitlets.HasTraits, value: Any) -> Any:
+        return self._check(self.name, value)
+
+
+def numbers(name: str, values: Any) -> list[float]:
+    """The values as finite floats, whatever sequence, array or tensor they came in."""
+    try:
+        found = [float(value) for value in values]
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be made of numbers, got {values!r:.80}") from None
+    for index, number in enumerate(found):
+        if not math.isfinite(number):
+            raise InputError(f"{name}[{index}] must be finite, got {number}")
+    return found
+
+
+def positive(name: str, value: Any) -> float:
+    """The value as a finite float above 0."""
+    number = numbers(name, [value])[0]
+    check_beta(number, name)
+    return number

@@ -1,0 +1,62 @@
+// Controls and tiles that several explorers share, each with its name for a screen reader.
+
+import {
+  formatExact, formatNumber, html, numberBox, OWN_KEYS, setSlider, setText, slider,
+} from "./ui.js";
+
+const LIMITS = { lowest: 1e-6, highest: 1e6 };
+
+// A positive number on a logarithmic slider from `low` to `high`, and a box for an exact value.
+export function logControl({ name, symbol, low, high, signal }, onNumber) {
+  const range = { min: Math.log10(low), max: Math.log10(high), step: 0.02 };
+  const input = slider({ label: `${name}, logarithmic`, ...range, signal }, (position) =>
+    onNumber(Number((10 ** position).toPrecision(3))),
+  );
+  const box = numberBox({ label: `${name}, exact value`, signal }, (value) => {
+    if (!(value >= LIMITS.lowest && value <= LIMITS.highest))
+      return `${symbol} must lie between 1e-6 and 1e6.`;
+    onNumber(value);
+  });
+  const update = (value) => {
+    const text = formatExact(value);
+    setSlider(input, Math.log10(value), `${name} ${text}`);
+    if (box.shown() !== text) box.show(text);
+  };
+  return { slider: input, box: box.input, message: box.message, update };
+}
+
+// A list to choose from. `groups` is [[heading, [[value, text], ...]], ...].
+export function choice({ label, groups, signal }, onChoice) {
+  const node = html("select", { class: "dpo-choice", "aria-label": label, ...OWN_KEYS });
+  for (const [heading, entries] of groups) {
+    const options = entries.map(([value, text]) => html("option", { value }, text));
+    node.append(html("optgroup", { label: heading }, ...options));
+  }
+  node.addEventListener("change", () => onChoice(node.value), { signal });
+  return { node, update: (value) => { if (node.value !== value) node.value = value; } };
+}
+
+// A box to tick, inside its label.
+export function toggle({ text, signal }, onToggle) {
+  const input = html("input", { type: "checkbox", ...OWN_KEYS });
+  input.addEventListener("change", () => onToggle(input.checked), { signal });
+  const node = html("label", { class: "dpo-toggle" }, input, text);
+  return { node, update: (on) => { input.checked = on; } };
+}
+
+// Numbers in large digits; `kinds` is [[name, symbol, meaning], ...] and `update` takes an object
+// with a number for each name.
+export function numberTiles(kinds) {
+  const tiles = kinds.map(([name, symbol, meaning]) => {
+    const number = html("div", { "data-number": name });
+    const note = html("div", { class: "dpo-faint" }, meaning);
+    return { name, number, node: html("div", {}, html("span", {}, symbol), number, note) };
+  });
+  const update = (state) => {
+    for (const { name, number } of tiles) {
+      number.dataset.value = state[name];
+      setText(number, formatNumber(state[name]));
+    }
+  };
+  return { node: html("div", { class: "dpo-tiles" }, ...tiles.map((tile) => tile.node)), update };
+}
