@@ -46,6 +46,7 @@ __all__ = [
     "encode_response",
     "encode_responses",
     "padding_id",
+    "pair_rows",
     "render_tokens",
 ]
 
@@ -95,12 +96,17 @@ def collate(
     return Batch(input_ids, real.long(), positions, shift + prompt_lengths, shift + lengths)
 
 
+def pair_rows(pairs: Sequence[EncodedPair]) -> list[EncodedResponse]:
+    """All chosen answers, then all rejected ones: the order of a collated batch."""
+    return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+
+
 def _rows(encoded: Sequence[EncodedPair] | Sequence[EncodedResponse]) -> list[EncodedResponse]:
     if not encoded:
         raise InputError("encoded is empty: there is nothing to put into a batch")
     rows = list(encoded)
     if isinstance(rows[0], EncodedPair):
-        rows = [pair.chosen for pair in encoded] + [pair.rejected for pair in encoded]
+        rows = pair_rows(encoded)
     for index, row in enumerate(rows):
         if not 0 < row.prompt_length < len(row.input_ids):
             raise InputError(

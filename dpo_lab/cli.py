@@ -119,7 +119,7 @@ def score(config: ScoreConfig) -> None:
         sys.stdout.write(text)
     else:
         write_atomically(target, text)
-    summary = evaluate_pairs(scores.pairs, scores.policy, scores.reference, config.beta)
+    summary = evaluate_pairs(scores.pairs, scores.logps, config.beta)
     _to_stderr(summary.table())
 
 

@@ -76,6 +76,61 @@ def sequence_logps(
     return total / (ends - starts) if reduction == "mean" else total
 
 
+def response_table(
+    token_values: Float[Tensor, "rows tokens"],
+    starts: Int[Tensor, "rows"],
+    ends: Int[Tensor, "rows"],
+) -> Float[Tensor, "rows longest"]:
+    """Each row's response moved to the left edge: its first token in column 0, then zeros."""
+    mask = response_mask(starts, ends, token_values.shape[1])
+    lengths = ends - starts
+    place = torch.arange(int(lengths.max()), device=lengths.device)
+    table = token_values.new_zeros(len(lengths), len(place))
+    return table.masked_scatter(place < lengths[:, None], token_values[mask])
+
+
+def sequence_kls(
+    ref_logits: Float[Tensor, "rows tokens vocab"],
+    logits: Float[Tensor, "rows tokens vocab"],
+    starts: Int[Tensor, "rows"],
+    ends: Int[Tensor, "rows"],
+) -> Float[Tensor, "rows"]:
+    """Sum over response positions of KL(pi_ref || pi) over the vocabulary, in nats.
+
+    TDPO (Zeng et al. 2024) calls it the sequential KL divergence. Raises `InputError` for a bad
+    span and for shapes that differ.
+    """
+    check_same_shape(logits=logits, ref_logits=ref_logits)
+    mask = response_mask(starts, ends, logits.shape[1])
+    ref, policy = (_log_softmax(x[:, :-1][mask[:, 1:]]) for x in (ref_logits, logits))
+    kls = (ref.exp() * (ref - policy)).sum(-1)
+    return kls.new_zeros(mask.shape).masked_scatter(mask, kls).sum(-1)
+
+
+def answer_weights(
+    logits: Float[Tensor, "rows tokens vocab"],
+    input_ids: Int[Tensor, "rows tokens"],
+    starts: Int[Tensor, "rows"],
+    ends: Int[Tensor, "rows"],
+) -> Float[Tensor, "rows"]:
+    """exp of the mean over response tokens of log pi(y_t) - log sum_v pi(v)^2, without gradient.
+
+    WPO's weight of an answer (Zhou et al. 2024): 1 for the answer to expect of a policy that
+    samples from itself, small for one that it would hardly give.
+    """
+    mask = response_mask(starts, ends, input_ids.shape[1])
+    predicted = _log_softmax(logits.detach()[:, :-1][mask[:, 1:]])
+    taken = predicted.gather(-1, input_ids[mask][:, None].long()).squeeze(-1)
+    alignment = taken - torch.logsumexp(2 * predicted, -1)
+    total = alignment.new_zeros(mask.shape).masked_scatter(mask, alignment).sum(-1)
+    return (total / (ends - starts)).exp()
+
+
+def _log_softmax(logits: Float[Tensor, "positions vocab"]) -> Float[Tensor, "positions vocab"]:
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return torch.log_softmax(logits.to(wide), -1)
+
+
 def _logps_of(
     logits: Float[Tensor, "*positions vocab"], ids: Int[Tensor, "*positions"]
 ) -> Float[Tensor, "*positions"]:

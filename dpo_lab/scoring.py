@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from dpo_lab.batching import Batch, EncodedPair, collate
+from dpo_lab.batching import Batch, EncodedPair, EncodedResponse, collate, pair_rows
 from dpo_lab.logprobs import sequence_logps
 
 
@@ -24,15 +24,48 @@ class ScoredPairs(NamedTuple):
     rejected: Float[Tensor, "pairs"]
 
 
-def batch_logps(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "rows"]:
-    """log pi(response | prompt) of every row of a padded batch, with gradient."""
-    logits = model(
+def batch_logits(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "rows tokens vocab"]:
+    """The model's logits on a padded batch, with gradient."""
+    return model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         position_ids=batch.position_ids,
         use_cache=False,
     ).logits
+
+
+def batch_logps(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "rows"]:
+    """log pi(response | prompt) of every row of a padded batch, with gradient."""
+    logits = batch_logits(model, batch)
     return sequence_logps(logits, batch.input_ids, batch.starts, batch.ends)
+
+
+def score_responses(
+    model: PreTrainedModel,
+    responses: Sequence[EncodedResponse],
+    pad_id: int,
+    *,
+    batch_size: int = 32,
+    description: str = "scoring",
+    progress: bool = True,
+) -> Float[Tensor, "rows"]:
+    """Summed log-probabilities of responses under `model`, without gradient, in the given order.
+
+    Rows of similar length share a batch, which saves padding and changes no number.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    result = torch.empty(len(responses))
+    bar = tqdm(total=len(responses), desc=description, unit="answer", disable=not progress)
+    with torch.no_grad():
+        for indices in _by_length(responses, batch_size):
+            batch = collate([responses[i] for i in indices], pad_id).to(device)
+            result[indices] = batch_logps(model, batch).float().cpu()
+            bar.update(len(indices))
+    bar.close()
+    model.train(was_training)
+    return result
 
 
 def score_pairs(
@@ -44,30 +77,21 @@ def score_pairs(
     description: str = "scoring",
     progress: bool = True,
 ) -> ScoredPairs:
-    """Log-probabilities of all pairs under `model`, without gradient, in the given order.
-
-    Pairs of similar length share a batch, which saves padding and changes no number.
-    """
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    result = torch.empty(2, len(pairs))
-    bar = tqdm(total=len(pairs), desc=description, unit="pair", disable=not progress)
-    with torch.no_grad():
-        for indices in _by_length(pairs, batch_size):
-            batch = collate([pairs[i] for i in indices], pad_id).to(device)
-            logps = batch_logps(model, batch).cpu()
-            result[:, indices] = logps.view(2, len(indices))
-            bar.update(len(indices))
-    bar.close()
-    model.train(was_training)
-    return ScoredPairs(result[0], result[1])
+    """`score_responses` of both answers of all pairs; `batch_size` counts pairs."""
+    logps = score_responses(
+        model,
+        pair_rows(pairs),
+        pad_id,
+        batch_size=2 * batch_size,
+        description=description,
+        progress=progress,
+    )
+    return ScoredPairs(*logps.chunk(2))
 
 
-def _by_length(pairs: Sequence[EncodedPair], batch_size: int) -> Iterator[list[int]]:
-    def longest(index: int) -> int:
-        return max(len(pairs[index].chosen.input_ids), len(pairs[index].rejected.input_ids))
-
-    order = sorted(range(len(pairs)), key=longest, reverse=True)  # a lack of memory shows at once
+def _by_length(responses: Sequence[EncodedResponse], batch_size: int) -> Iterator[list[int]]:
+    """Row numbers in batches, the longest rows first: a lack of memory shows at once."""
+    lengths = [len(response.input_ids) for response in responses]
+    order = sorted(range(len(responses)), key=lengths.__getitem__, reverse=True)
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

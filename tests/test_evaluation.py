@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from dpo_lab.errors import InputError
-from dpo_lab.evaluation import evaluate_pairs, proportion
-from dpo_lab.pairs import PreferencePair
-from dpo_lab.scoring import ScoredPairs
+from dpo_lab.evaluation import evaluate_answers, evaluate_pairs, proportion, rank_probability
+from dpo_lab.losses import AnswerLogps, PairLogps
+from dpo_lab.pairs import PreferencePair, UnpairedExample
 
 
 def test_wilson_interval_by_hand() -> None:
@@ -51,12 +51,67 @@ def test_evaluation_by_hand() -> None:
         PreferencePair("p", "a", "longer"),
         PreferencePair("p", "b", "longer"),
     ]
-    policy = ScoredPairs(torch.tensor([-1.0, -2, -3, -4]), torch.tensor([-2.0, -2, -3, -1]))
-    reference = ScoredPairs(torch.tensor([-2.0, -2, -4, -4]), torch.tensor([-1.0, -2, -3, -2]))
-    result = evaluate_pairs(pairs, policy, reference, beta=0.5)
+    logps = PairLogps(
+        torch.tensor([-1.0, -2, -3, -4]),
+        torch.tensor([-2.0, -2, -3, -1]),
+        torch.tensor([-2.0, -2, -4, -4]),
+        torch.tensor([-1.0, -2, -3, -2]),
+        torch.tensor([1, 1, 1, 4]),
+        torch.tensor([2, 1, 2, 1]),
+    )
+    result = evaluate_pairs(pairs, logps, beta=0.5)
     # log-ratios: chosen 1, 0, 1, 0; rejected -1, 0, 0, 1; margins 0.5 * (2, 0, 1, -1)
     assert result.accuracy.value == pytest.approx((1 + 0.5 + 1 + 0) / 4)
     assert result.longer_wins.value == pytest.approx((1 + 0.5) / 4)
     assert result.ties == 1
     assert result.margin == pytest.approx(0.25)
     assert (result.logratio_chosen, result.logratio_rejected) == (0.5, 0.0)
+    # SimPO has no reference; its reward is the average: -1, -2, -3, -1 against -1, -2, -1.5, -1
+    own = evaluate_pairs(pairs, logps._replace(ref_chosen=None, ref_rejected=None), 2.0, "simpo")
+    assert own.accuracy.value == pytest.approx((0.5 + 0.5 + 0 + 0.5) / 4)
+    assert own.margin == pytest.approx(2 * -1.5 / 4)
+    assert own.logratio_chosen is None
+    assert "log-ratio" not in own.table()
+
+
+def test_rank_probability_by_hand() -> None:
+    """Of the 6 couples, 4 are right and one is a tie."""
+    above, below = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 1.0, 2.0])
+    share = rank_probability(above, below)
+    assert share.value == pytest.approx((0.5 + 1 + 3) / 6)
+    assert 0 <= share.low <= share.value <= share.high <= 1
+    with pytest.raises(InputError, match="both sides"):
+        rank_probability(above, below[:0])
+
+
+def test_the_rank_interval_covers_as_promised() -> None:
+    """Two normals one standard deviation apart: P = Phi(1 / sqrt 2)."""
+    truth = torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor(0.5**0.5)).item()
+    generator = torch.Generator().manual_seed(0)
+    covered = 0
+    for _ in range(100):
+        above, below = (
+            1 + torch.randn(40, generator=generator),
+            torch.randn(50, generator=generator),
+        )
+        share = rank_probability(above, below, draws=300)
+        covered += share.low <= truth <= share.high
+    assert 88 <= covered <= 100  # 95 but for chance and the small groups
+
+
+def test_answers_by_hand() -> None:
+    examples = [
+        UnpairedExample("p", "long and good", True),
+        UnpairedExample("q", "bad", False),
+        UnpairedExample("p", "good", True),
+    ]
+    logps = AnswerLogps(
+        torch.tensor([-1.0, -3.0, -2.0]),
+        torch.tensor([-2.0, -1.0, -2.5]),
+        torch.tensor([True, False, True]),
+    )
+    result = evaluate_answers(examples, logps, beta=0.5)
+    assert (result.good, result.bad) == (2, 1)
+    assert (result.rank.value, result.longer.value) == (1.0, 1.0)
+    assert (result.reward_good, result.reward_bad) == pytest.approx((0.375, -1.0))
+    assert "2 good, 1 bad" in result.table()

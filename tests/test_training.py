@@ -11,19 +11,16 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
-from dpo_lab.batching import encode_pairs, padding_id
+from dpo_lab.batching import encode_pairs, padding_id, pair_rows
 from dpo_lab.errors import InputError
 from dpo_lab.evaluation import mean_pair_loss
 from dpo_lab.landscape import random_directions, weight_surface
 from dpo_lab.models import load_policy, load_tokenizer, model_hash
 from dpo_lab.scoring import ScoredPairs, score_pairs
 from dpo_lab.training.checkpoints import COMPLETE, last_complete_checkpoint
-from dpo_lab.training.preference import (
-    LossConfig,
-    PreferenceExample,
-    PreferenceTrainer,
-    attach_reference,
-)
+from dpo_lab.training.examples import PreferenceExample, attach_reference
+from dpo_lab.training.objective import LossConfig
+from dpo_lab.training.preference import PreferenceTrainer
 from dpo_lab.training.reference import cache_key, reference_logps
 
 BETA, RATE = 0.3, 1e-3
@@ -58,7 +55,8 @@ def make_trainer(
         "train_sampling_strategy": "sequential",
     }
     args = TrainingArguments(output_dir=str(folder), **(settings | arguments))
-    return PreferenceTrainer(model, args, LossConfig("dpo", BETA), pad_id=0, train_dataset=examples)
+    losses = LossConfig({"dpo": 1.0}, BETA)
+    return PreferenceTrainer(model, args, losses, pad_id=0, train_dataset=examples)
 
 
 def answer_logp(model: torch.nn.Module, response) -> torch.Tensor:
@@ -73,7 +71,7 @@ def answer_logp(model: torch.nn.Module, response) -> torch.Tensor:
 
 def loss_by_hand(model: torch.nn.Module, examples: list[PreferenceExample]) -> torch.Tensor:
     losses = []
-    for pair, ref_chosen, ref_rejected in examples:
+    for pair, ref_chosen, ref_rejected, *_ in examples:
         chosen = answer_logp(model, pair.chosen) - ref_chosen
         rejected = answer_logp(model, pair.rejected) - ref_rejected
         losses.append(torch.log1p(torch.exp(-BETA * (chosen - rejected))))
@@ -203,29 +201,26 @@ def test_reference_cache_is_used_and_keyed_by_model_and_tokens(
     cache: Path,
 ) -> None:
     model = load_policy(tiny_model)
-    first = reference_logps(model, encoded[:5], 0, batch_size=2, progress=False)
+    rows = pair_rows(encoded[:5])
+    first = reference_logps(model, rows, 0, batch_size=2, progress=False)
     (file,) = cache.iterdir()
-    planted = ScoredPairs(first.chosen + 1, first.rejected)
     from safetensors.torch import save_file
 
-    save_file({"chosen": planted.chosen, "rejected": planted.rejected}, file)
-    again = reference_logps(model, encoded[:5], 0, batch_size=2, progress=False)
-    assert torch.equal(again.chosen, planted.chosen)  # it was read, not computed
+    save_file({"logps": first + 1}, file)
+    again = reference_logps(model, rows, 0, batch_size=2, progress=False)
+    assert torch.equal(again, first + 1)  # it was read, not computed
 
-    other_span = [
-        e._replace(chosen=e.chosen._replace(prompt_length=e.chosen.prompt_length + 1))
-        for e in encoded[:5]
-    ]
-    keys = {cache_key(model, pairs) for pairs in (encoded[:5], encoded[:4], other_span)}
+    other_span = [row._replace(prompt_length=row.prompt_length + 1) for row in rows]
+    keys = {cache_key(model, some) for some in (rows, rows[:4], other_span)}
     with torch.no_grad():
         next(model.parameters()).add_(1e-3)
-    keys.add(cache_key(model, encoded[:5]))
+    keys.add(cache_key(model, rows))
     assert len(keys) == 4
 
     file.write_bytes(file.read_bytes()[:40])  # a torn file is computed again
     model = load_policy(tiny_model)
-    repaired = reference_logps(model, encoded[:5], 0, batch_size=2, progress=False)
-    assert torch.equal(repaired.chosen, first.chosen)
+    repaired = reference_logps(model, rows, 0, batch_size=2, progress=False)
+    assert torch.equal(repaired, first)
 
 
 def test_only_finished_checkpoints_are_resumed_from(tmp_path: Path) -> None:

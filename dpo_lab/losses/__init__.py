@@ -15,6 +15,8 @@ from dpo_lab.losses.compute import (
     compute_loss,
     compute_weighted_loss,
     find_loss,
+    pair_rewards,
+    settle_shared_options,
 )
 from dpo_lab.losses.logistic import cdpo, dpo
 from dpo_lab.losses.pointwise import RunningShift
@@ -48,4 +50,6 @@ __all__ = [
     "compute_weighted_loss",
     "dpo",
     "find_loss",
+    "pair_rewards",
+    "settle_shared_options",
 ]

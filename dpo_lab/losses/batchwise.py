@@ -21,7 +21,8 @@ def aot(logps: PairLogps, beta: float, label_smoothing: float) -> Float[Tensor, 
 
     AOT for paired data (Melnyk et al. 2024): the policy's margins shall dominate the
     reference's as a distribution. Losses come by rank, lowest first, not by pair; for one pair
-    it is DPO. Where margins tie, the sort decides which pair gets which gradient.
+    it is DPO. Where margins tie, the sort decides which pair gets which gradient. The default
+    beta is that of TRL's list of papers, not read in the paper.
     """
     policy = (logps.policy_chosen - logps.policy_rejected).sort().values
     reference = (logps.ref_chosen - logps.ref_rejected).sort().values
@@ -32,7 +33,8 @@ def aot_unpaired(logps: PairLogps, beta: float, label_smoothing: float) -> Float
     """Logistic loss of sorted chosen log-ratios minus sorted rejected log-ratios.
 
     AOT for unpaired data (Melnyk et al. 2024); TRL once called it aot_pair. Losses come by
-    rank, lowest first, not by pair; for one pair it is DPO.
+    rank, lowest first, not by pair; for one pair it is DPO. The default beta is that of TRL's
+    list of papers, not read in the paper.
     """
     chosen, rejected = logps.chosen_logratios.sort().values, logps.rejected_logratios.sort().values
     return smoothed_logistic(beta * (chosen - rejected), label_smoothing)
@@ -57,9 +59,9 @@ class RunningMargin:
     """The moving mean and spread of Delta by which beta-DPO sets M0 and draws its pairs.
 
     As in the code of Wu et al. 2024: both are exponential averages (decay 0.9, from 0) that a
-    batch enters before its own loss. Then `KEPT_SHARE` of the batch is drawn without
-    replacement, with weights exp(-((Delta - M0) / sigma)^2 / 2), and the loss is the mean over
-    the drawn pairs alone.
+    batch enters before its own loss. Then `KEPT_SHARE` of the batch, rounded down, is drawn
+    without replacement, with weights exp(-((Delta - M0) / sigma)^2 / 2). The batch's beta and
+    the mean of the loss are over the drawn pairs alone.
     """
 
     DECAY = 0.9
@@ -76,7 +78,7 @@ class RunningMargin:
         spread = seen.std().item() if len(seen) > 1 else 0.0
         self.mean = self.DECAY * self.mean + (1 - self.DECAY) * seen.mean().item()
         self.spread = self.DECAY * self.spread + (1 - self.DECAY) * spread
-        kept = max(1, round(self.KEPT_SHARE * len(seen)))
+        kept = max(1, int(self.KEPT_SHARE * len(seen)))
         if not self.spread:
             return torch.arange(len(seen), device=seen.device)
         # In logarithms, by the Gumbel trick: far from M0 the weights themselves underflow to 0.

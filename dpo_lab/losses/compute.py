@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -56,7 +55,7 @@ def compute_loss(
     inputs = {} if inputs is None else dict(inputs)
     check_inputs(name, spec, logps, inputs)
     losses = spec.function(logps, beta, **settled, **inputs)
-    return LossOutput(losses, *_rewards(spec, logps, beta))
+    return LossOutput(losses, *pair_rewards(name, logps, beta))
 
 
 def compute_weighted_loss(
@@ -79,24 +78,47 @@ def compute_weighted_loss(
     check_weights(weights)
     specs = {name: find_loss(name) for name in weights}
     inputs = {} if inputs is None else dict(inputs)
-    for kind, given, known in (
-        ("option", options, {key for spec in specs.values() for key in spec.option_names}),
-        ("input", inputs, {key for spec in specs.values() for key in spec.inputs}),
-    ):
-        for unknown in sorted(set(given) - known):
-            raise InputError(f"none of the losses {', '.join(weights)} has the {kind} {unknown!r}")
+    settled = settle_shared_options(weights, beta, options)
+    for unknown in sorted(set(inputs) - {key for spec in specs.values() for key in spec.inputs}):
+        raise InputError(f"none of the losses {', '.join(weights)} has the input {unknown!r}")
     outputs = [
         compute_loss(
             name,
             logps,
             beta,
             inputs={key: value for key, value in inputs.items() if key in spec.inputs},
-            **{key: value for key, value in options.items() if key in spec.option_names},
+            **settled[name],
         )
         for name, spec in specs.items()
     ]
     total = sum(w * out.losses for w, out in zip(weights.values(), outputs, strict=True))
     return outputs[0]._replace(losses=total)
+
+
+def settle_shared_options(
+    names: Iterable[str], beta: float | None, options: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """The settled options of each loss, where an option goes to every loss that has it.
+
+    Raises `InputError` for an option that no loss has, and for a value outside its interval.
+    """
+    specs = {name: find_loss(name) for name in names}
+    unknown = set(options) - {key for spec in specs.values() for key in spec.option_names}
+    if unknown:
+        allowed = ", ".join(dict.fromkeys(k for s in specs.values() for k in s.option_names))
+        raise InputError(
+            f"loss {' + '.join(map(repr, specs))} has no option {min(unknown)!r}; its options: "
+            f"{allowed or 'none'}"
+        )
+    return {
+        name: settle_options(
+            name,
+            spec,
+            spec.beta if beta is None else beta,
+            {key: value for key, value in options.items() if key in spec.option_names},
+        )
+        for name, spec in specs.items()
+    }
 
 
 def check_weights(weights: Mapping[str, float]) -> None:
@@ -144,18 +166,17 @@ def compute_answer_loss(
     return AnswerOutput(losses, beta * logps.logratios.detach())
 
 
-def _rewards(
-    spec: LossSpec, logps: PairLogps, beta: float
+def pair_rewards(
+    name: str, logps: PairLogps, beta: float
 ) -> tuple[Float[Tensor, "pairs"], Float[Tensor, "pairs"]]:
-    """Implicit rewards beta * log-ratio, summed whatever the loss does with lengths.
+    """Implicit rewards beta * log-ratio, summed whatever the loss `name` does with lengths.
 
-    Without a reference: beta * log pi, averaged over tokens where the loss averages.
+    Without a reference: beta * log pi, averaged over tokens where the loss averages. Detached.
     """
-    if "reference" in spec.needs:
+    needs = find_loss(name).needs
+    if "reference" in needs:
         return beta * logps.chosen_logratios.detach(), beta * logps.rejected_logratios.detach()
-    lengths = (logps.chosen_lengths, logps.rejected_lengths) if "lengths" in spec.needs else (1, 1)
-    policy = (logps.policy_chosen, logps.policy_rejected)
-    chosen, rejected = (
-        beta * torch.div(p.detach(), n) for p, n in zip(policy, lengths, strict=True)
-    )
-    return chosen, rejected
+    chosen, rejected = logps.policy_chosen.detach(), logps.policy_rejected.detach()
+    if "lengths" in needs:
+        chosen, rejected = chosen / logps.chosen_lengths, rejected / logps.rejected_lengths
+    return beta * chosen, beta * rejected

@@ -22,6 +22,7 @@ LENGTHWISE: dict[str, LossSpec] = {
         equation="eq. 17",
         beta=0.1,
         optimum="u_w - u_l = (2 p - 1) / (2 tau)",
+        unconfirmed="the default tau, which is that of HALOs",
     ),
     "ipo_avg": LossSpec(
         function=lengthwise.ipo_avg,
@@ -32,6 +33,7 @@ LENGTHWISE: dict[str, LossSpec] = {
         beta=0.1,
         optimum="u_w / |y_w| - u_l / |y_l| = (2 p - 1) / (2 tau)",
         needs=NEEDS_LENGTHS,
+        unconfirmed="the average, and the default tau, which is that of HALOs",
     ),
     "sigmoid_norm": LossSpec(
         function=lengthwise.sigmoid_norm,
@@ -70,6 +72,7 @@ LENGTHWISE: dict[str, LossSpec] = {
         },
         needs=NO_REFERENCE,
         option_as={"simpo_gamma": ("gamma_beta_ratio", lambda gamma, beta: gamma / beta)},
+        unconfirmed="the defaults, which are those of TRL's list of papers",
     ),
     "rainbowpo": LossSpec(
         function=lengthwise.rainbowpo,
@@ -96,7 +99,7 @@ LENGTHWISE: dict[str, LossSpec] = {
         equation="LD-DPO",
         beta=0.1,
         optimum="beta times the weighted difference of log-ratios = logit(p)",
-        options={"ld_alpha": Option(0.5, "[0, 1]", "a start for a sweep")},
+        options={"ld_alpha": Option(0.5, "[0, 1]", "best for Llama-3-8B Instruct, say summaries")},
         inputs=TOKEN_TABLES,
         needs=NEEDS_LENGTHS,
         unconfirmed="the paper's alpha for each model",
@@ -110,6 +113,7 @@ LENGTHWISE: dict[str, LossSpec] = {
         beta=0.1,
         optimum="of the odds term alone: difference of log-odds = logit(p)",
         needs=NO_REFERENCE,
+        unconfirmed="the numbers of the equations, which are TRL's",
     ),
     "cpo": LossSpec(
         function=lengthwise.cpo,
@@ -121,6 +125,7 @@ LENGTHWISE: dict[str, LossSpec] = {
         optimum="with alpha = 0: beta (log pi1 - log pi2) = logit(p)",
         options={"cpo_alpha": Option(1.0, "[0, inf)", "the paper; TRL's default too")},
         needs=frozenset(),
+        unconfirmed="whether the NLL is a sum or a mean over tokens",
     ),
     "slic": LossSpec(
         function=lengthwise.slic,
@@ -143,6 +148,7 @@ LENGTHWISE: dict[str, LossSpec] = {
         beta=1.0,
         optimum="none: maximum likelihood has no log-ratio to settle at",
         needs=NO_REFERENCE,
+        unconfirmed="MPO's weights, which TRL reports from section 7",
     ),
     "rpo": LossSpec(
         function=lengthwise.rpo,

@@ -42,7 +42,8 @@ LOGISTIC: dict[str, LossSpec] = {
         equation="the robust loss",
         beta=0.1,
         optimum="m = logit((p - e) / (1 - 2 e)) for e < p < 1 - e, else unbounded below",
-        options={"label_smoothing": Option(0.1, "[0, 0.5)", "the paper's setting, in TRL's list")},
+        options={"label_smoothing": Option(0.1, "[0, 0.5)", "the paper's, says TRL's list")},
+        unconfirmed="the default e",
     ),
     "hinge": LossSpec(
         function=logistic.hinge,
@@ -52,6 +53,7 @@ LOGISTIC: dict[str, LossSpec] = {
         equation="the hinge loss",
         beta=0.05,
         optimum="m = sign(p - 1/2); any m >= 1 for p = 1",
+        unconfirmed="the default beta, which is that of TRL's list of papers",
     ),
     "exo_pair": LossSpec(
         function=logistic.exo_pair,
@@ -61,7 +63,8 @@ LOGISTIC: dict[str, LossSpec] = {
         equation="eq. 16",
         beta=0.1,
         optimum="m = (2 p - 1) log((1 - e) / e)",
-        options={"label_smoothing": Option(1e-3, "(0, 0.5)", "the paper's setting, in TRL's list")},
+        options={"label_smoothing": Option(1e-3, "(0, 0.5)", "the paper's, says TRL's list")},
+        unconfirmed="eq. 16, beta and e, which are TRL's; the authors' code has log e = -10",
     ),
     "discopop": LossSpec(
         function=logistic.discopop,
@@ -71,7 +74,8 @@ LOGISTIC: dict[str, LossSpec] = {
         equation="eq. 5",
         beta=0.05,
         optimum="no closed form; near -log((sqrt(1 + 4 (1 - p) / p) - 1) / 2) for m >> tau",
-        options={"discopop_tau": Option(0.05, "(0, 1]", "the paper's setting, in TRL's list")},
+        options={"discopop_tau": Option(0.05, "(0, 1]", "the paper's, says TRL's list")},
+        unconfirmed="eq. 5, beta and tau, which are TRL's",
     ),
     "rdpo": LossSpec(
         function=logistic.rdpo,
@@ -103,11 +107,11 @@ LOGISTIC: dict[str, LossSpec] = {
         summary="DPO with a price for a chosen answer below the reference",
         paper="pal2024",
         arxiv="2402.13228",
-        equation="the DPO-Positive loss",
+        equation="eq. 3",
         beta=0.3,
         optimum="m = logit(p) where both log-ratios can be >= 0, else no closed form",
-        options={"dpop_lambda": Option(50.0, "[0, inf)", "the paper's setting, not confirmed")},
-        unconfirmed="the place of the penalty inside the sigmoid, beta = 0.3, lambda = 50",
+        options={"dpop_lambda": Option(50.0, "[0, inf)", "5 to 500 alike, say the authors")},
+        unconfirmed="the formula and the defaults: from the authors' replies and others' notes",
     ),
     "fdpo_forward_kl": LossSpec(
         function=divergences.fdpo_forward_kl,
@@ -135,8 +139,8 @@ LOGISTIC: dict[str, LossSpec] = {
         equation="f-DPO with f'(w) = (1 - w^-alpha) / alpha",
         beta=0.1,
         optimum="f'(w1) - f'(w2) = logit(p) / beta",
-        options={"f_alpha": Option(0.5, "(0, 1)", "chosen here, midway between the two KLs")},
-        unconfirmed="which alpha the paper recommends",
+        options={"f_alpha": Option(0.5, "(0, 1)", "of the authors' scripts: 0.3, 0.5, 0.7")},
+        unconfirmed="which alpha the paper recommends, if any",
     ),
     "tdpo1": LossSpec(
         function=logistic.tdpo1,
@@ -168,5 +172,6 @@ LOGISTIC: dict[str, LossSpec] = {
         beta=0.01,
         optimum="m = logit(p)",
         inputs=WEIGHT_INPUTS,
+        unconfirmed="the number of the equation",
     ),
 }

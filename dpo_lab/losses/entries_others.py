@@ -31,6 +31,7 @@ POINTWISE: dict[str, LossSpec] = {
         beta=0.01,
         optimum="beta a - d = logit(p), beta b - d = -logit(p), so m = 2 logit(p)",
         options={"shift": Option(0.0, "(-inf, inf)", "TRL; the paper's follows the rewards")},
+        unconfirmed="the default beta, which is that of TRL's list of papers",
     ),
     "sppo_hard": LossSpec(
         function=pointwise.sppo_hard,
@@ -50,6 +51,7 @@ POINTWISE: dict[str, LossSpec] = {
         equation="eq. 7",
         beta=0.1,
         optimum="none finite: the majority's answer goes up, the other down, without end",
+        unconfirmed="eq. 7 and the default beta, which are TRL's",
     ),
     "apo_down": LossSpec(
         function=pointwise.apo_down,
@@ -59,6 +61,7 @@ POINTWISE: dict[str, LossSpec] = {
         equation="eq. 8",
         beta=0.1,
         optimum="none finite: both log-ratios fall while their difference grows",
+        unconfirmed="eq. 8 and the default beta, which are TRL's",
     ),
     "kto": LossSpec(
         function=pointwise.kto,
@@ -76,9 +79,11 @@ POINTWISE: dict[str, LossSpec] = {
             )
         },
         accumulation_invariant=False,
+        unconfirmed="the number of the equation, which is TRL's",
     ),
     "kto_simplified": LossSpec(
         function=pointwise.kto_simplified,
+        answers=pointwise.kto_simplified_answers,
         summary="KTO with its reference point at 0, for teaching",
         paper="ethayarajh2024",
         arxiv="2402.01306",
@@ -86,6 +91,7 @@ POINTWISE: dict[str, LossSpec] = {
         beta=0.1,
         optimum="none finite: the sign of p wd - (1 - p) wu decides",
         options=WEIGHTS,
+        unconfirmed="the number of the equation, which is TRL's",
     ),
 }
 
@@ -100,6 +106,7 @@ BATCHWISE: dict[str, LossSpec] = {
         optimum="none a pair: the batch's sorted margins are matched",
         options=SMOOTHING,
         accumulation_invariant=False,
+        unconfirmed="the default beta, which is that of TRL's list of papers",
     ),
     "aot_unpaired": LossSpec(
         function=batchwise.aot_unpaired,
@@ -111,13 +118,14 @@ BATCHWISE: dict[str, LossSpec] = {
         optimum="none a pair: the batch's sorted log-ratios are matched",
         options=SMOOTHING,
         accumulation_invariant=False,
+        unconfirmed="the default beta, which is that of TRL's list of papers",
     ),
     "beta_dpo": LossSpec(
         function=batchwise.beta_dpo,
         summary="DPO with a beta that follows the batch's mean margin",
         paper="wu2024beta",
         arxiv="2407.08639",
-        equation="the batch-level beta, without pair filtering",
+        equation="the batch-level beta; RunningMargin filters pairs",
         beta=0.1,
         optimum="none: beta moves with the batch",
         options={

@@ -24,7 +24,8 @@ def ipo_sum(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
     """(u_w - u_l - 1/(2 beta))^2 with summed log-ratios; beta is the paper's tau.
 
     IPO (Azar et al. 2024, eq. 17), as it is written there and in the DPO repository: the margin
-    goes to a finite value, however clear the labels are.
+    goes to a finite value, however clear the labels are. The default tau is that of HALOs, not
+    read in the paper.
     """
     return (logps.logratio_differences - 0.5 / beta) ** 2
 
@@ -33,7 +34,7 @@ def ipo_avg(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
     """(u_w / |y_w| - u_l / |y_l| - 1/(2 beta))^2 with log-ratios averaged over tokens.
 
     IPO (Azar et al. 2024, eq. 17) as TRL computes it: its source says that the authors did so
-    too. The same beta means another strength than in `ipo_sum`.
+    too, which was not read in the paper. The same beta means another strength than in `ipo_sum`.
     """
     return (_mean_logratio_differences(logps) - 0.5 / beta) ** 2
 
@@ -62,7 +63,8 @@ def alphapo(
 
     AlphaPO (Gupta et al. 2025): no reference. For alpha -> 0, r is log p and the loss is `simpo`;
     alpha > 0 punishes improbable answers harder. p is the mean token probability in the
-    geometric sense; with the whole answer's probability p^-alpha would overflow.
+    geometric sense; with the whole answer's probability p^-alpha would overflow. The defaults
+    are those of TRL's list of papers, not read in the paper.
     """
     chosen, rejected = _mean_logps(logps)
     if alphapo_alpha:
@@ -108,8 +110,9 @@ def ld_dpo(
 
     LD-DPO (Liu et al. 2024): log pi = sum_{t <= l} log pi(y_t) + alpha sum_{t > l} log pi(y_t),
     l = min(|y_w|, |y_l|). Tables hold one response token a column, the first at 0; columns after
-    a response are not read. Policy and reference are weighted alike, as in TRL 1.16; other
-    systems weight the policy only.
+    a response are not looked at. Policy and reference are weighted alike, as in TRL 1.16; other
+    systems weight the policy only. Summaries of the paper call alpha = 0.5 best for Llama-3-8B
+    Instruct; this and its other models' alphas were not read in the paper.
     """
     shared = torch.minimum(logps.chosen_lengths, logps.rejected_lengths)
 
@@ -128,7 +131,8 @@ def orpo(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
 
     ORPO (Hong et al. 2024, eq. 4 for the odds and 7 for their ratio); beta is the paper's
     lambda. The first term is each chosen answer's mean NLL; TRL takes it over prompt and answer
-    of the whole micro-batch. Averages above -2^-23 count as -2^-23: odds of e^16.
+    of the whole micro-batch. Averages above -2^-23 count as -2^-23: odds of e^16. The equations'
+    numbers are TRL's, not read in the paper.
     """
     chosen, rejected = _mean_logps(logps)
     return -chosen - beta * F.logsigmoid(_log_odds(chosen) - _log_odds(rejected))
@@ -138,7 +142,7 @@ def cpo(logps: PairLogps, beta: float, cpo_alpha: float) -> Float[Tensor, "pairs
     """-log sigmoid(beta (log pi_w - log pi_l)) - alpha log pi_w, summed; no reference.
 
     CPO (Xu et al. 2024): L_prefer + L_NLL, the NLL of the chosen answer summed over its tokens.
-    TRL takes the token mean over the micro-batch instead.
+    TRL takes the token mean over the micro-batch instead. Sum or mean was not read in the paper.
     """
     preference = -F.logsigmoid(beta * (logps.policy_chosen - logps.policy_rejected))
     return preference - cpo_alpha * logps.policy_chosen
@@ -148,7 +152,8 @@ def slic(logps: PairLogps, beta: float, slic_lambda: float) -> Float[Tensor, "pa
     """max(0, beta - log pi_w + log pi_l) - lambda log pi_w; beta is the paper's delta.
 
     SLiC-HF (Zhao et al. 2023), regularised towards the chosen answer as in HALOs; no reference.
-    At the kink the slope of the hinge is taken as 0.
+    At the kink the slope of the hinge is taken as 0. The defaults are those of HALOs, not read in
+    the paper.
     """
     distance = beta - logps.policy_chosen + logps.policy_rejected
     return torch.relu(distance) - slic_lambda * logps.policy_chosen
@@ -158,7 +163,8 @@ def sft(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
     """-log pi_w / |y_w|: the chosen answer's mean NLL a token; beta has no effect.
 
     The supervised part of a mixture such as MPO (Wang et al. 2024: 0.8 dpo, 0.2 bco_pair,
-    1.0 sft). TRL's `sft` averages over all chosen tokens of the micro-batch at once instead.
+    1.0 sft; weights as TRL reports them from its section 7, not read in the paper). TRL's `sft`
+    averages over all chosen tokens of the micro-batch at once instead.
     """
     return -logps.policy_chosen / logps.chosen_lengths
 

@@ -38,7 +38,7 @@ def robust(logps: PairLogps, beta: float, label_smoothing: float) -> Float[Tenso
 
     Robust DPO (Chowdhury et al. 2024): where labels are flipped with probability e, its mean
     over the flips is the DPO loss of the clean label. Values below 0 are right, and with e > 0
-    it has no lower bound.
+    it has no lower bound. The default e is that of TRL's list of papers, not read in the paper.
     """
     margins = beta * logps.logratio_differences
     right, wrong = F.logsigmoid(margins), F.logsigmoid(-margins)
@@ -48,7 +48,8 @@ def robust(logps: PairLogps, beta: float, label_smoothing: float) -> Float[Tenso
 def hinge(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
     """max(0, 1 - m): no gradient once the margin is 1; at m = 1 the slope is taken as 0.
 
-    RSO (Liu et al. 2023), which calls beta gamma; the hinge of SLiC on log-ratios.
+    RSO (Liu et al. 2023), which calls beta gamma; the hinge of SLiC on log-ratios. The default
+    beta is that of TRL's list of papers, not read in the paper.
     """
     return torch.relu(1 - beta * logps.logratio_differences)
 
@@ -57,7 +58,8 @@ def exo_pair(logps: PairLogps, beta: float, label_smoothing: float) -> Float[Ten
     """KL((sigmoid(m), sigmoid(-m)) || (1 - e, e)), with e = label_smoothing in (0, 1/2).
 
     EXO (Ji et al. 2024, eq. 16 for two answers): the reverse KL where DPO has the forward one.
-    With e = 0 it would be infinite.
+    With e = 0 it would be infinite. The equation's number and the defaults are TRL's, not read
+    in the paper; the authors' code has log e = -10.
     """
     margins = beta * logps.logratio_differences
     right = F.logsigmoid(margins) - math.log1p(-label_smoothing)
@@ -70,7 +72,8 @@ def discopop(logps: PairLogps, beta: float, discopop_tau: float) -> Float[Tensor
 
     DiscoPOP (Lu et al. 2024, eq. 5), found by a search over programs. It is not convex: at the
     reference the slope in m is (1 - log 2) / (4 tau) - 3/4, which is positive below
-    tau = .1023, so that the first step lowers the margin. tau > 1 overflows at negative m.
+    tau = .1023, so that the first step lowers the margin. tau > 1 overflows at negative m. The
+    equation's number and the defaults are TRL's, not read in the paper.
     """
     margins = beta * logps.logratio_differences
     share = margins / discopop_tau
@@ -82,7 +85,8 @@ def rdpo(logps: PairLogps, beta: float, rdpo_alpha: float) -> Float[Tensor, "pai
     """-log sigmoid(m + alpha (|y_w| - |y_l|)), lengths in tokens; alpha stands outside beta.
 
     R-DPO (Park et al. 2024), from the objective E[r - alpha |y|] - beta KL: a longer chosen
-    answer has a smaller loss, so it is pushed less. Ports with the other sign exist.
+    answer has a smaller loss, so it is pushed less. Ports with the other sign exist. The default
+    alpha is chosen here; the authors' was not read in the paper.
     """
     longer = logps.chosen_lengths - logps.rejected_lengths
     return -F.logsigmoid(beta * logps.logratio_differences + rdpo_alpha * longer)
@@ -102,9 +106,11 @@ def odpo(
 def dpop(logps: PairLogps, beta: float, dpop_lambda: float) -> Float[Tensor, "pairs"]:
     """-log sigmoid(m - beta lambda max(0, -u_chosen)): a price for a chosen answer that falls.
 
-    DPO-Positive (Pal et al. 2024), with the penalty inside the sigmoid; variants outside it
-    circulate. At the reference u_chosen = 0 is the kink: relu gives slope 0 there, so the first
-    gradient is DPO's; torch.maximum or clamp would multiply it by up to 1 + lambda.
+    DPO-Positive (Pal et al. 2024, eq. 3 since its version of July 2024, whose authors mended the
+    brackets of the first); variants with the penalty outside the sigmoid circulate. At the
+    reference u_chosen = 0 is the kink: relu gives slope 0 there, so the first gradient is DPO's;
+    torch.maximum or clamp would multiply it by up to 1 + lambda. The formula and the defaults
+    come from its authors' replies and others' notes, and were not read in the paper.
     """
     fallen = torch.relu(-logps.chosen_logratios)
     return -F.logsigmoid(beta * (logps.logratio_differences - dpop_lambda * fallen))
@@ -149,7 +155,7 @@ def wpo(
 
     WPO (Zhou et al. 2024, eq. 2): w = exp(mean over tokens of log pi(y_t) - log sum_v pi(v)^2),
     high for answers that the policy itself would give. Not clamped at 1; the authors' code
-    clamps the product.
+    clamps the product. The equation's number was not read in the paper.
     """
     weights = (chosen_weights * rejected_weights).detach()
     return weights * dpo(logps, beta)

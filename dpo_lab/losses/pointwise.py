@@ -41,7 +41,8 @@ def bco_pair(logps: PairLogps, beta: float, shift: float) -> Float[Tensor, "pair
     """-log sigmoid(beta a - d) - log sigmoid(d - beta b): `bco_answers` of both, summed.
 
     BCO (Jung et al. 2024). The paper's d is the mean of the average chosen and rejected reward,
-    which `RunningShift` follows; TRL has d = 0.
+    which `RunningShift` follows; TRL has d = 0. The default beta is that of TRL's list of
+    papers, not read in the paper.
     """
     return _of_both(bco_answers, logps, beta=beta, shift=shift)
 
@@ -50,7 +51,8 @@ def sppo_hard(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
     """(a - 1/(2 beta))^2 + (b + 1/(2 beta))^2, with beta = 1/eta.
 
     SPPO (Wu et al. 2024, eq. 4.7) with the win probability set to 1 for the chosen and 0 for
-    the rejected answer, the constant Z dropped and the two squares summed, as in TRL.
+    the rejected answer, the constant Z dropped and the two squares summed, as in TRL, to which
+    an author of SPPO gave this form.
     """
     half = 0.5 / beta
     return (logps.chosen_logratios - half) ** 2 + (logps.rejected_logratios + half) ** 2
@@ -70,7 +72,7 @@ def apo_zero(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
     """sigmoid(-beta a) + sigmoid(beta b): chosen up, rejected down, bounded.
 
     APO-zero (D'Oosterlinck et al. 2024, eq. 7), plus TRL's constant, so that it is 1 at the
-    reference.
+    reference. The equation's number and the default beta are TRL's, not read in the paper.
     """
     return _of_both(apo_zero_answers, logps, beta=beta)
 
@@ -79,7 +81,8 @@ def apo_down(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
     """sigmoid(beta a) + sigmoid(-beta (a - b)): both down, the rejected answer further.
 
     APO-down (D'Oosterlinck et al. 2024, eq. 8), plus TRL's constant. At the reference the
-    gradient on the chosen answer is 0.
+    gradient on the chosen answer is 0. The equation's number and the default beta are TRL's,
+    not read in the paper.
     """
     a, b = beta * logps.chosen_logratios, beta * logps.rejected_logratios
     return torch.sigmoid(a) + torch.sigmoid(b - a)
@@ -114,7 +117,8 @@ def kto(
 ) -> Float[Tensor, "pairs"]:
     """Half the sum of `kto_answers` of the chosen, as good, and the rejected answer, as bad.
 
-    KTO (Ethayarajh et al. 2024) on pairs; so the mean over pairs is the mean over answers.
+    KTO (Ethayarajh et al. 2024, eq. 7) on pairs; so the mean over pairs is the mean over answers.
+    The equation's number is TRL's, not read in the paper.
     """
     settings = {"desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
     both = _of_both(
@@ -123,16 +127,24 @@ def kto(
     return both / 2
 
 
-def kto_simplified(
-    logps: PairLogps, beta: float, desirable_weight: float, undesirable_weight: float
-) -> Float[Tensor, "pairs"]:
+def kto_simplified_answers(
+    logratios: Float[Tensor, "answers"], labels: Bool[Tensor, "answers"], **settings: float
+) -> Float[Tensor, "answers"]:
+    """`kto_answers` with z0 = 0, for teaching; `settings` are beta and the two weights.
+
+    Not the loss of Ethayarajh et al. 2024, whose z0 is measured; with both weights 1 it is
+    `apo_zero_answers`.
+    """
+    return kto_answers(logratios, labels, **settings, mismatched_logratios=logratios.new_zeros(1))
+
+
+def kto_simplified(logps: PairLogps, beta: float, **weights: float) -> Float[Tensor, "pairs"]:
     """(wd sigmoid(-beta a) + wu sigmoid(beta b)) / 2: `kto` with z0 = 0, for teaching.
 
     Not the loss of Ethayarajh et al. 2024, whose z0 is measured; with both weights 1 it is half
-    of `apo_zero`.
+    of `apo_zero`. The number of the paper's equation is TRL's, not read in the paper.
     """
-    no_kl = logps.policy_chosen.new_zeros(1)
-    return kto(logps, beta, desirable_weight, undesirable_weight, no_kl)
+    return _of_both(kto_simplified_answers, logps, beta=beta, **weights) / 2
 
 
 def _of_both(

@@ -26,23 +26,35 @@ def draw_metric(ax: Axes, rows: Rows, name: str, *, color: str, label: str) -> A
 
 
 def save_curves(rows: Rows, file: Path) -> None:
-    """Four panels, loss, accuracy, rewards and log-ratios, written to `file` as PNG."""
+    """Four panels, written to `file` as PNG: loss, accuracy, rewards, and log-ratios.
+
+    A run without a reference has log-probabilities in the place of log-ratios; one on labelled
+    answers has margins in the place of the accuracy.
+    """
     use_style()
     figure = Figure(figsize=(9, 6), layout="constrained")
     FigureCanvasAgg(figure)  # no display is needed or looked for
-    (loss, accuracy), (rewards, ratios) = figure.subplots(2, 2)
+    (loss, ranking), (rewards, ratios) = figure.subplots(2, 2)
+    logged = set().union(*rows)
+    paired, compared = "rewards/accuracies" in logged, "logratios/chosen" in logged
     draw_metric(loss, rows, "loss", color=COLORS["policy"], label="loss")
-    draw_metric(accuracy, rows, "rewards/accuracies", color=COLORS["policy"], label="accuracy")
+    name = "rewards/accuracies" if paired else "rewards/margins"
+    draw_metric(ranking, rows, name, color=COLORS["policy"], label=name)
     for side in ("chosen", "rejected"):
         draw_metric(rewards, rows, f"rewards/{side}", color=COLORS[side], label=side)
-        draw_metric(ratios, rows, f"logratios/{side}", color=COLORS[side], label=side)
+        name = f"logratios/{side}" if compared else f"logps/{side}"
+        draw_metric(ratios, rows, name, color=COLORS[side], label=side)
     loss.set(title="loss", ylabel="nats")
-    accuracy.set(title="share of pairs ranked right", ylabel="share", ylim=(0, 1))
-    rewards.set(title="implicit reward", ylabel="beta × nats")
-    ratios.set(title="log-ratio to the reference", ylabel="nats")
+    if paired:
+        ranking.set(title="share of pairs ranked right", ylabel="share", ylim=(0, 1))
+    else:
+        ranking.set(title="mean reward of good minus bad answers", ylabel="beta × nats")
+    rewards.set(title="implicit reward" if compared else "reward", ylabel="beta × nats")
+    log_title = "log-ratio to the reference" if compared else "log-probability of the answer"
+    ratios.set(title=log_title, ylabel="nats")
     for ax in (rewards, ratios):
         ax.legend()
-    for ax in (rewards, ratios, loss, accuracy):
+    for ax in (rewards, ratios, loss, ranking):
         ax.set_xlabel("optimiser steps (line: training, dots: held out)")
     unfinished = file.with_name(file.name + ".unfinished")
     figure.savefig(unfinished, format="png", dpi=120)

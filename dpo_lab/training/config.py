@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from dpo_lab.checks import check_beta
 from dpo_lab.errors import InputError
-from dpo_lab.losses import LOSSES, find_loss
-from dpo_lab.losses.checking import settle_options
+from dpo_lab.losses import LOSSES, check_weights, settle_shared_options
 from dpo_lab.models import SmallModelConfig
+from dpo_lab.training.objective import LossConfig
 
 # TRL's default for a real model; a small one made here needs larger steps.
 LEARNING_RATE_GIVEN_MODEL = 1e-6
@@ -26,7 +26,9 @@ class TrainConfig:
     """Everything that `dpo-lab train` can be told."""
 
     pairs: str | None = option(
-        None, "file, saved data set or hub name of preference pairs; default: tiny reviews"
+        None,
+        "file, saved data set or hub name of preference pairs, or of labelled answers "
+        "(prompt, completion, label); default: tiny reviews",
     )
     eval_pairs: str | None = option(None, "held-out pairs; default: a part of --pairs")
     eval_fraction: float = option(0.1, "share of prompts held out where --eval-pairs is not given")
@@ -41,7 +43,13 @@ class TrainConfig:
     output_dir: str = option("dpo-lab-run", "folder for the model, the metrics and the curves")
     resume: bool = option(False, "go on with the run in --output-dir from its last checkpoint")
 
-    loss: str = option("dpo", f"one of: {', '.join(LOSSES)}")
+    loss: list[str] = field(
+        default_factory=lambda: ["dpo"],
+        metadata={"help": f"one, or several for a weighted sum, of: {', '.join(LOSSES)}"},
+    )
+    loss_weights: list[float] | None = option(  # noqa: RUF009 (a field, like all others)
+        None, "one weight for each loss; default: 1 each"
+    )
     beta: float | None = option(
         None, "strength of the pull to the reference; default: the loss's own, 0.1 for dpo"
     )
@@ -93,12 +101,20 @@ class TrainConfig:
             self.hidden_size, self.num_hidden_layers, self.num_attention_heads, self.max_length
         )
 
-    def loss_beta(self) -> float:
-        """Beta of the run: what was given, else the loss's own."""
-        return find_loss(self.loss).beta if self.beta is None else self.beta
+    def loss_config(self) -> LossConfig:
+        """The losses with their weights, beta and options. Raises `InputError` as `check` does."""
+        names = [self.loss] if isinstance(self.loss, str) else self.loss
+        weights = [1.0] * len(names) if self.loss_weights is None else self.loss_weights
+        if len(weights) != len(names):
+            raise InputError(f"loss_weights: {len(weights)} weights for {len(names)} losses")
+        if len(set(names)) < len(names):
+            raise InputError(f"loss: a loss is named twice in {' '.join(names)}")
+        by_name = dict(zip(names, weights, strict=True))
+        check_weights(by_name)
+        return LossConfig(by_name, self.beta, self.given_loss_options())
 
     def given_loss_options(self) -> dict[str, float]:
-        """Options of the loss that were given, in either way."""
+        """Options of the losses that were given, in either way."""
         given = {}
         for word in self.loss_options or []:
             name, _, number = word.partition("=")
@@ -115,18 +131,19 @@ class TrainConfig:
         return given | {"label_smoothing": self.label_smoothing}
 
     def _check_loss(self) -> None:
-        """Raise `InputError` for a loss, beta or option that this run cannot have."""
-        spec = find_loss(self.loss)
-        check_beta(self.loss_beta())
-        settle_options(self.loss, spec, self.loss_beta(), self.given_loss_options())
-        if spec.required_inputs:
-            what = ", ".join(spec.required_inputs)
+        """Raise `InputError` for losses, a beta or options that this run cannot have."""
+        losses = self.loss_config()
+        if self.beta is not None:
+            check_beta(self.beta)
+        settle_shared_options(losses.weights, self.beta, losses.options)
+        if self.reference is not None and not losses.needs_reference:
+            names = ", ".join(losses.weights)
+            raise InputError(f"reference: {names} has none, so it cannot be given one")
+        if losses.has("kto") and self.per_device_train_batch_size < 2:
             raise InputError(
-                f"loss: {self.loss!r} needs {what}, which preference pairs do not give here; "
-                "use dpo_lab.compute_loss for it"
+                "per_device_train_batch_size: kto measures its reference point as a mean over the "
+                "micro-batch and needs at least 2, got 1"
             )
-        if "reference" not in spec.needs and self.reference is not None:
-            raise InputError(f"reference: loss {self.loss!r} has none, so it cannot be given one")
 
     def preference_learning_rate(self) -> float:
         """The learning rate that is used."""

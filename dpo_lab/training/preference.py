@@ -1,78 +1,46 @@
 """Preference training: transformers' Trainer with our pairs, log-probabilities and losses.
 
 Checkpoints, mixed precision, progress bars, trackers and several GPUs come with the Trainer.
-The reference is not in memory while training: its log-probabilities come with the data.
+The reference's summed log-probabilities come with the data. A reference model is in memory while
+training only for a loss that needs more than those sums.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from dpo_lab.batching import Batch, EncodedPair, collate
+from dpo_lab.batching import Batch
 from dpo_lab.errors import InputError
-from dpo_lab.losses import LossOutput, PairLogps, compute_loss
+from dpo_lab.logprobs import sequence_logps
+from dpo_lab.losses import AnswerLogps, AnswerOutput, LossOutput, PairLogps
 from dpo_lab.models import disable_dropout
-from dpo_lab.scoring import ScoredPairs, batch_logps
+from dpo_lab.scoring import batch_logits, batch_logps
+from dpo_lab.training.examples import MISMATCHED, PreferenceCollator
+from dpo_lab.training.metrics import Means, pair_metrics
+from dpo_lab.training.objective import LossConfig, Objective, inputs_from_logits
 
 STEP_ZERO_TOLERANCE = 1e-3
 STEP_ZERO_ROUNDING = 1e-6  # of float32, for losses that are large at the reference
-
-
-class PreferenceExample(NamedTuple):
-    """One encoded pair with the reference's summed log-probabilities of its two answers."""
-
-    pair: EncodedPair
-    ref_chosen_logps: float
-    ref_rejected_logps: float
-
-
-def attach_reference(
-    pairs: Sequence[EncodedPair], reference: ScoredPairs
-) -> list[PreferenceExample]:
-    """Put each pair and its reference log-probabilities together, in order."""
-    chosen, rejected = reference.chosen.tolist(), reference.rejected.tolist()
-    return [PreferenceExample(*row) for row in zip(pairs, chosen, rejected, strict=True)]
-
-
-class PreferenceCollator:
-    """Turns examples into one padded batch: B chosen rows, then B rejected rows."""
-
-    def __init__(self, pad_id: int) -> None:
-        self.pad_id = pad_id
-
-    def __call__(self, examples: Sequence[PreferenceExample]) -> dict[str, Tensor]:
-        batch = collate([example.pair for example in examples], self.pad_id)
-        return {
-            **batch._asdict(),
-            "ref_chosen_logps": torch.tensor([e.ref_chosen_logps for e in examples]),
-            "ref_rejected_logps": torch.tensor([e.ref_rejected_logps for e in examples]),
-        }
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Which loss of `dpo_lab.losses.LOSSES`, its beta, and its options."""
-
-    loss: str = "dpo"
-    beta: float = 0.1
-    options: Mapping[str, float] = field(default_factory=dict)
+LOSS_STATE = "loss_state.json"
 
 
 class PreferenceTrainer(Trainer):
-    """Trains a policy on `PreferenceExample`s with any loss of the table.
+    """Trains a policy on `PreferenceExample`s with the losses of a `LossConfig`.
 
-    Logs, under TRL's names, the means since the last log of rewards/{chosen, rejected, margins,
-    accuracies} and logps/{chosen, rejected}, and besides logps_ref/*, logratios/* and lengths/*
-    (response tokens, EOS included). rewards/accuracies counts strict wins: a tie is 0.
+    `reference`: a frozen model, for losses that need more of it than sums. Logs the means of
+    `metrics.pair_metrics` since the last log.
     """
+
+    collator = PreferenceCollator
 
     def __init__(
         self,
@@ -80,33 +48,64 @@ class PreferenceTrainer(Trainer):
         args: TrainingArguments,
         loss_config: LossConfig,
         pad_id: int,
+        reference: PreTrainedModel | None = None,
         **kwargs: Any,
     ) -> None:
         disable_dropout(model)
         args.remove_unused_columns = False
-        super().__init__(model, args, data_collator=PreferenceCollator(pad_id), **kwargs)
+        super().__init__(model, args, data_collator=self.collator(pad_id), **kwargs)
         self.loss_config = loss_config
-        self._sums: dict[str, dict[str, Tensor]] = {"train": {}, "eval": {}}
-        self._counts: dict[str, int] = defaultdict(int)
+        self.objective = Objective(loss_config)
+        self.reference = None if reference is None else reference.to(args.device).eval()
+        self._means = {"train": Means(), "eval": Means()}
 
-    def pair_logps(self, model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> PairLogps:
-        """Policy log-probabilities of a collated batch beside the reference's."""
-        batch = Batch(**{name: inputs[name] for name in Batch._fields})
-        policy_chosen, policy_rejected = batch_logps(model, batch).chunk(2)
-        chosen_lengths, rejected_lengths = (batch.ends - batch.starts).chunk(2)
-        return PairLogps(
-            policy_chosen,
-            policy_rejected,
-            inputs["ref_chosen_logps"].to(policy_chosen.dtype),
-            inputs["ref_rejected_logps"].to(policy_chosen.dtype),
-            chosen_lengths,
-            rejected_lengths,
+    def batch_logps(
+        self, model: PreTrainedModel, inputs: Mapping[str, Tensor]
+    ) -> tuple[PairLogps | AnswerLogps, dict[str, Tensor]]:
+        """Policy log-probabilities of a collated batch beside the reference's, and what else
+        the loss needs."""
+        batch = _batch(inputs)
+        logits = batch_logits(model, batch)
+        rows = sequence_logps(logits, batch.input_ids, batch.starts, batch.ends)
+        chosen, rejected = rows.chunk(2)
+        reference = [
+            inputs[name].to(rows.dtype) if name in inputs else None
+            for name in ("ref_chosen_logps", "ref_rejected_logps")
+        ]
+        lengths = (batch.ends - batch.starts).chunk(2)
+        wanted = self.loss_config.inputs
+        ref_logits = None
+        if self.reference is not None:
+            with torch.no_grad():
+                ref_logits = batch_logits(self.reference, batch)
+        extra = inputs_from_logits(wanted, batch, logits, ref_logits)
+        if "score_difference" in wanted:
+            extra["score_difference"] = inputs["margins"].to(rows.dtype)
+        extra |= self.mismatched_logratios(model, inputs)
+        return PairLogps(chosen, rejected, *reference, *lengths), extra
+
+    def mismatched_logratios(
+        self, model: PreTrainedModel, inputs: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """KTO's measurement of the KL: the mean over the batch of all processes, one number."""
+        if "ref_mismatched_logps" not in inputs:
+            return {}
+        with torch.no_grad():
+            logps = batch_logps(model, _batch(inputs, MISMATCHED))
+        ratios = logps - inputs["ref_mismatched_logps"].to(logps.dtype)
+        both = torch.stack([ratios.sum(), ratios.new_tensor(float(len(ratios)))])
+        total, count = self._sum_over_processes(both)
+        return {"mismatched_logratios": (total / count)[None]}
+
+    def evaluate_loss(
+        self, logps: PairLogps, extra: Mapping[str, Tensor], training: bool = False
+    ) -> tuple[PairLogps, LossOutput | AnswerOutput]:
+        """The configured loss, unreduced, and the log-probabilities that it stands for."""
+        return self.objective.of_pairs(
+            logps, extra, training=training, reduce=self._sum_over_processes
         )
 
-    def evaluate_loss(self, logps: PairLogps) -> LossOutput:
-        """The configured loss, unreduced."""
-        config = self.loss_config
-        return compute_loss(config.loss, logps, config.beta, **config.options)
+    metrics = staticmethod(pair_metrics)
 
     def compute_loss(
         self,
@@ -115,9 +114,9 @@ class PreferenceTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, dict]:
-        logps = self.pair_logps(model, inputs)
-        output = self.evaluate_loss(logps)
-        self._record("train" if model.training else "eval", logps, output)
+        logps, extra = self.batch_logps(model, inputs)
+        logps, output = self.evaluate_loss(logps, extra, training=model.training)
+        self._means["train" if model.training else "eval"].add(self.metrics(logps, output, extra))
         loss = output.losses.mean()
         return (loss, {}) if return_outputs else loss
 
@@ -133,68 +132,67 @@ class PreferenceTrainer(Trainer):
         return loss.detach(), None, None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs:
-            logs.update(self._means("train"))
-        elif "eval_loss" in logs:
-            logs.update({f"eval_{name}": mean for name, mean in self._means("eval").items()})
+        for mode, sign, prefix in (("train", "loss", ""), ("eval", "eval_loss", "eval_")):
+            if sign in logs:
+                means = self._means[mode].take(self._sum_over_processes)
+                logs.update({prefix + name: mean for name, mean in means.items()})
+                break
         super().log(logs, start_time)
 
     def check_step_zero(self) -> float:
-        """Loss of the first pairs before any update. Raises `InputError` if it is off.
+        """Loss of the first examples before any update. Raises `InputError` if it is off.
 
         At step 0 the policy is the reference, so every log-ratio is 0 and the loss is known
-        (log 2 for DPO). Another value means another model, other tokens, or dropout. A loss
-        without a reference is compared with its value for the model that training starts from.
+        (log 2 for DPO). Another value means another model, other tokens, or dropout. Losses that
+        all lack a reference have no known value there: nothing can be checked.
         """
         self.model.eval()
         first = self.train_dataset[: self.args.per_device_train_batch_size]
         inputs = self._prepare_inputs(self.data_collator(first))
         with torch.no_grad():
-            logps = self.pair_logps(self.model, inputs)
-            at_reference = logps._replace(
-                policy_chosen=logps.ref_chosen, policy_rejected=logps.ref_rejected
-            )
-            loss = self.evaluate_loss(logps).losses.mean().item()
-            expected = self.evaluate_loss(at_reference).losses.mean().item()
+            logps, extra = self.batch_logps(self.model, inputs)
+            loss = self.evaluate_loss(logps, extra)[1].losses.mean().item()
+            known, _ = at_reference(logps)
+            expected = self.evaluate_loss(known, extra)[1].losses.mean().item()
         near = {"rel_tol": STEP_ZERO_ROUNDING, "abs_tol": STEP_ZERO_TOLERANCE}
-        if not math.isclose(loss, expected, **near):
-            ratio = torch.cat([logps.chosen_logratios, logps.rejected_logratios]).abs().max()
+        if self.loss_config.needs_reference and not math.isclose(loss, expected, **near):
             raise InputError(
                 f"the loss at step 0 is {loss:.4f} but must be {expected:.4f} within "
                 f"{STEP_ZERO_TOLERANCE}: the policy is not the reference "
-                f"(largest log-ratio {ratio:.3g} nats). Is --reference the model that training "
-                "starts from?"
+                f"(largest log-ratio {at_reference(logps)[1]:.3g} nats). Is --reference the model "
+                "that training starts from?"
             )
         return loss
 
-    def _record(self, mode: str, logps: PairLogps, output: LossOutput) -> None:
-        """Add one micro-batch to the sums; they stay on the device, so nothing waits for it."""
-        wins = output.chosen_rewards > output.rejected_rewards
-        values = {
-            "rewards/chosen": output.chosen_rewards,
-            "rewards/rejected": output.rejected_rewards,
-            "rewards/margins": output.chosen_rewards - output.rejected_rewards,
-            "rewards/accuracies": wins,
-            "logps/chosen": logps.policy_chosen,
-            "logps/rejected": logps.policy_rejected,
-            "logps_ref/chosen": logps.ref_chosen,
-            "logps_ref/rejected": logps.ref_rejected,
-            "logratios/chosen": logps.chosen_logratios,
-            "logratios/rejected": logps.rejected_logratios,
-            "lengths/chosen": logps.chosen_lengths,
-            "lengths/rejected": logps.rejected_lengths,
-        }
-        sums = self._sums[mode]
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + value.detach().float().sum()
-        self._counts[mode] += len(wins)
+    def _save_checkpoint(self, model: PreTrainedModel, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.is_world_process_zero():
+            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            file = Path(self.args.output_dir, folder, LOSS_STATE)
+            file.write_text(json.dumps(self.objective.state_dict()), encoding="utf-8")
 
-    def _means(self, mode: str) -> dict[str, float]:
-        """Means per pair since the last call, over all processes."""
-        sums, count = self._sums[mode], self._counts.pop(mode, 0)
-        self._sums[mode] = {}
-        if not count:
-            return {}
-        totals = torch.stack([*sums.values(), torch.full_like(next(iter(sums.values())), count)])
-        totals = self.accelerator.reduce(totals, "sum")
-        return dict(zip(sums, (totals[:-1] / totals[-1]).tolist(), strict=True))
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        file = Path(resume_from_checkpoint, LOSS_STATE)
+        self.objective.load_state_dict(json.loads(file.read_text(encoding="utf-8")))
+
+    def _sum_over_processes(self, values: Tensor) -> Tensor:
+        return self.accelerator.reduce(values, "sum")
+
+
+def at_reference(logps: PairLogps | AnswerLogps) -> tuple[PairLogps | AnswerLogps, float]:
+    """The log-probabilities if the policy were the reference, and the largest log-ratio there is.
+
+    Without a reference: the same, and 0.
+    """
+    if isinstance(logps, AnswerLogps):
+        return logps._replace(policy=logps.reference), logps.logratios.abs().max().item()
+    if logps.ref_chosen is None:
+        return logps, 0.0
+    largest = torch.cat([logps.chosen_logratios, logps.rejected_logratios]).abs().max()
+    known = logps._replace(policy_chosen=logps.ref_chosen, policy_rejected=logps.ref_rejected)
+    return known, largest.item()
+
+
+def _batch(inputs: Mapping[str, Tensor], prefix: str = "") -> Batch:
+    return Batch(**{name: inputs[prefix + name] for name in Batch._fields})

@@ -1,7 +1,7 @@
-"""One preference run from pairs to a saved model: what `dpo-lab train` does.
+"""One preference run from data to a saved model: what `dpo-lab train` does.
 
-Read and check the pairs, make or load a tuned model, compute the reference's log-probabilities,
-train, evaluate on held-out pairs, write everything down. Whatever can be wrong with the input is
+Read and check the data, make or load a tuned model, compute the reference's log-probabilities,
+train, evaluate on held-out data, write everything down. Whatever can be wrong with the input is
 found before the first minute of computing is spent.
 """
 
@@ -22,7 +22,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from dpo_lab.batching import padding_id
 from dpo_lab.errors import InputError
-from dpo_lab.evaluation import PairEvaluation, evaluate_pairs
+from dpo_lab.evaluation import AnswerEvaluation, PairEvaluation
 from dpo_lab.models import (
     build_model,
     freeze_reference,
@@ -31,8 +31,7 @@ from dpo_lab.models import (
     model_hash,
     train_tokenizer,
 )
-from dpo_lab.pairs import PreferencePair
-from dpo_lab.scoring import ScoredPairs, score_pairs
+from dpo_lab.pairs import PreferencePair, UnpairedExample
 from dpo_lab.training.checkpoints import (
     CheckpointMarker,
     MetricsFile,
@@ -40,18 +39,17 @@ from dpo_lab.training.checkpoints import (
     use_readable_progress,
 )
 from dpo_lab.training.config import TrainConfig
-from dpo_lab.training.preference import LossConfig, PreferenceTrainer, attach_reference
-from dpo_lab.training.reference import reference_logps
-from dpo_lab.training.run_data import EncodedData, PairData, Say, encode, load_pairs
+from dpo_lab.training.run_data import EncodedData, RunData, Say, encode, load_data
 from dpo_lab.training.run_folder import RunFolder
 from dpo_lab.training.sft import SFTConfig, train_sft
 from dpo_lab.training.surroundings import peak_memory, surroundings
+from dpo_lab.training.task import Task, TaskExamples, prepare_task
 
 
-def train(config: TrainConfig, say: Say = print) -> PairEvaluation:
+def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvaluation:
     """Run the whole recipe and return the held-out evaluation.
 
-    Raises `InputError` for anything wrong with the configuration, the pairs, the models or the
+    Raises `InputError` for anything wrong with the configuration, the data, the models or the
     output folder, before training starts.
     """
     started = time.monotonic()
@@ -61,41 +59,39 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation:
     record = run.open_existing() if config.resume else {}
     if not config.resume:
         run.check_free()
-    data = load_pairs(config, say)
-    settled = replace(config, resume=False, beta=config.loss_beta())
+    data = load_data(config, say)
+    losses = config.loss_config()
+    settled = replace(config, resume=False, beta=losses.reward_beta, loss=list(losses.weights))
     facts = {"config": asdict(settled), "data": data.facts}
     if config.resume:
         _check_same_run(record, facts)
     tokenizer, start_from = _prepare_models(config, run, data)
-    pad_id = padding_id(tokenizer)
     encoded = encode(tokenizer, data, config, say)
     # Written before the first stage, so that a kill from here on leaves a run to resume.
     facts |= {"status": "running", "encoding": encoded.facts, "surroundings": surroundings()}
     run.write_run(facts)
     if start_from is None:
-        start_from = _supervised_stage(config, run, tokenizer, encoded, pad_id, say)
+        start_from = _supervised_stage(config, run, tokenizer, encoded, say)
 
-    reference = freeze_reference(
-        load_policy(start_from if config.reference is None else config.reference)
-    )
-    reference_hash = model_hash(reference)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    reference.to(device)
-    size = config.per_device_train_batch_size
-    ref_train = reference_logps(reference, encoded.train, pad_id, batch_size=size)
-    ref_held_out = reference_logps(reference, encoded.held_out, pad_id, batch_size=size)
-    del reference
-
+    task = prepare_task(losses, encoded, padding_id(tokenizer), config)
+    reference = None
+    if losses.needs_reference:
+        reference = freeze_reference(load_policy(config.reference or start_from))
+        facts["reference_sha256"] = model_hash(reference)
+        reference.to("cuda" if torch.cuda.is_available() else "cpu")
+    parts = task.examples(reference)
+    if not losses.needs_reference_model:
+        reference = None
     policy = load_policy(start_from)
-    _preference_stage(config, run, policy, encoded, (ref_train, ref_held_out), pad_id, say)
-    if model_hash(load_policy(config.reference or start_from)) != reference_hash:
-        raise RuntimeError("the reference changed during the run; its results mean nothing")
+    _preference_stage(config, run, policy, task, parts, reference, say)
+    if losses.needs_reference:
+        after = reference or load_policy(config.reference or start_from)
+        if model_hash(after) != facts["reference_sha256"]:
+            raise RuntimeError("the reference changed during the run; its results mean nothing")
     run.save_model(run.model, policy, tokenizer)
-    scored = score_pairs(policy, encoded.held_out, pad_id, batch_size=size, description="held-out")
-    evaluation = evaluate_pairs(encoded.held_out_pairs, scored, ref_held_out, config.loss_beta())
+    evaluation = task.evaluate(policy, parts.held_out_logps)
     facts |= {
         "status": "complete",
-        "reference_sha256": reference_hash,
         "model_sha256": model_hash(policy),
         "evaluation": evaluation.to_dict(),
         "peak_memory_bytes": peak_memory(),
@@ -107,7 +103,7 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation:
 
 
 def _prepare_models(
-    config: TrainConfig, run: RunFolder, data: PairData
+    config: TrainConfig, run: RunFolder, data: RunData
 ) -> tuple[PreTrainedTokenizerBase, str | None]:
     """The tokenizer, and the tuned model to start from, or None where one must be made first."""
     if config.model is not None:
@@ -115,16 +111,16 @@ def _prepare_models(
         return load_tokenizer(config.model), config.model
     if run.reference.is_dir():  # a resumed run whose supervised stage was done
         return load_tokenizer(run.reference), str(run.reference)
-    texts = [text for p in data.train for text in (_text(p) + p.chosen, p.rejected)]
+    texts = [text for example in data.train for text in _texts(example)]
     return train_tokenizer(texts, config.vocab_size), None
 
 
-def _text(pair: PreferencePair) -> str:
-    if not isinstance(pair.prompt, str):
-        raise InputError(
-            "conversational pairs need --model: a model made here has no chat template"
-        )
-    return pair.prompt
+def _texts(example: PreferencePair | UnpairedExample) -> list[str]:
+    if not isinstance(example.prompt, str):
+        raise InputError("conversational data need --model: a model made here has no chat template")
+    if isinstance(example, PreferencePair):
+        return [example.prompt + example.chosen, example.rejected]
+    return [example.prompt + example.completion]
 
 
 def _supervised_stage(
@@ -132,10 +128,9 @@ def _supervised_stage(
     run: RunFolder,
     tokenizer: PreTrainedTokenizerBase,
     encoded: EncodedData,
-    pad_id: int,
     say: Say,
 ) -> str:
-    """Make a small model, tune it on the chosen answers, save it as the run's reference."""
+    """Make a small model, tune it on the good answers, save it as the run's reference."""
     model = build_model(tokenizer, config.model_size(), config.seed)
     say(f"no --model given: a new one of {model.num_parameters():,} parameters learns the answers")
     sft = SFTConfig(
@@ -144,7 +139,7 @@ def _supervised_stage(
         2 * config.per_device_train_batch_size,
         config.seed,
     )
-    train_sft(model, [pair.chosen for pair in encoded.train], pad_id, sft, run.sft_checkpoints)
+    train_sft(model, encoded.good_answers, padding_id(tokenizer), sft, run.sft_checkpoints)
     run.save_model(run.reference, model.cpu(), tokenizer)
     return str(run.reference)
 
@@ -153,27 +148,31 @@ def _preference_stage(
     config: TrainConfig,
     run: RunFolder,
     policy: PreTrainedModel,
-    encoded: EncodedData,
-    reference: tuple[ScoredPairs, ScoredPairs],
-    pad_id: int,
+    task: Task,
+    parts: TaskExamples,
+    reference: PreTrainedModel | None,
     say: Say,
 ) -> None:
     set_seed(config.seed)
-    trainer = PreferenceTrainer(
+    trainer = task.trainer(
         policy,
         _arguments(config, run),
-        LossConfig(config.loss, config.loss_beta(), config.given_loss_options()),
-        pad_id,
-        train_dataset=attach_reference(encoded.train, reference[0]),
-        eval_dataset=attach_reference(encoded.held_out, reference[1]),
+        task.losses,
+        task.pad_id,
+        reference=reference,
+        train_dataset=parts.train,
+        eval_dataset=parts.held_out,
         callbacks=[MetricsFile(run), CheckpointMarker()],
     )
     checkpoint = last_complete_checkpoint(run.checkpoints)
-    if checkpoint is None:
+    if checkpoint is not None:
+        say(f"going on from {checkpoint}")
+    elif task.losses.needs_reference:
         loss = trainer.check_step_zero()
         say(f"loss at step 0: {loss:.4f}, as it must be where policy and reference are equal")
     else:
-        say(f"going on from {checkpoint}")
+        loss = trainer.check_step_zero()
+        say(f"loss at step 0: {loss:.4f}; without a reference there is no value to check it by")
     use_readable_progress(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.state.global_step % config.eval_steps:  # else the last step was evaluated

@@ -13,13 +13,15 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from dpo_lab.batching import EncodedPair
+from dpo_lab.batching import EncodedResponse
 from dpo_lab.models import model_hash
-from dpo_lab.scoring import ScoredPairs, score_pairs
+from dpo_lab.scoring import score_responses
 
 
 def cache_folder() -> Path:
@@ -29,36 +31,34 @@ def cache_folder() -> Path:
 
 def reference_logps(
     model: PreTrainedModel,
-    pairs: Sequence[EncodedPair],
+    responses: Sequence[EncodedResponse],
     pad_id: int,
     *,
     batch_size: int,
     description: str = "reference log-probs",
     progress: bool = True,
-) -> ScoredPairs:
-    """Log-probabilities of `pairs` under the reference, from the cache where they are in it."""
-    file = cache_folder() / f"reference-{cache_key(model, pairs)}.safetensors"
+) -> Float[Tensor, "rows"]:
+    """Summed log-probabilities under the reference, from the cache where they are in it."""
+    file = cache_folder() / f"reference-{cache_key(model, responses)}.safetensors"
     if file.is_file():
         try:
-            cached = load_file(file)
-            return ScoredPairs(cached["chosen"], cached["rejected"])
+            return load_file(file)["logps"]
         except (SafetensorError, KeyError):
             file.unlink()  # a torn file of some other program's making: compute it again
-    scored = score_pairs(
-        model, pairs, pad_id, batch_size=batch_size, description=description, progress=progress
+    logps = score_responses(
+        model, responses, pad_id, batch_size=batch_size, description=description, progress=progress
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f"{file.name}.{os.getpid()}.unfinished")
-    save_file({"chosen": scored.chosen, "rejected": scored.rejected}, unfinished)
+    save_file({"logps": logps}, unfinished)
     unfinished.replace(file)
-    return scored
+    return logps
 
 
-def cache_key(model: PreTrainedModel, pairs: Sequence[EncodedPair]) -> str:
-    """SHA-256 over the model's weights and every pair's ids and spans, as hexadecimal."""
+def cache_key(model: PreTrainedModel, responses: Sequence[EncodedResponse]) -> str:
+    """SHA-256 over the model's weights and every row's ids and span, as hexadecimal."""
     digest = hashlib.sha256(model_hash(model).encode())
-    for pair in pairs:
-        for side in (pair.chosen, pair.rejected):
-            header = array("q", [len(side.input_ids), side.prompt_length])
-            digest.update(header.tobytes() + array("q", side.input_ids).tobytes())
+    for row in responses:
+        header = array("q", [len(row.input_ids), row.prompt_length])
+        digest.update(header.tobytes() + array("q", row.input_ids).tobytes())
     return digest.hexdigest()

@@ -1,91 +1,179 @@
-"""The pairs of a run: read, told apart into training and held out, encoded, and accounted for."""
+"""The data of a run: read, told apart into training and held out, encoded, accounted for.
+
+A run has pairs, or unpaired answers with labels; its loss must fit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from dpo_lab import reviews
-from dpo_lab.batching import EncodedPair, EncodingReport, encode_pairs
+from dpo_lab.batching import (
+    EncodedPair,
+    EncodedResponse,
+    EncodingReport,
+    encode_pairs,
+    encode_responses,
+)
 from dpo_lab.errors import InputError
-from dpo_lab.pairs import PreferencePair, data_hash, read_pairs, split_pairs
+from dpo_lab.losses import LOSSES, find_loss
+from dpo_lab.pairs import (
+    PreferencePair,
+    UnpairedExample,
+    data_hash,
+    read_examples,
+    split_pairs,
+)
 from dpo_lab.training.config import TrainConfig
+from dpo_lab.training.objective import LossConfig
 
 Say = Callable[[str], None]
+Examples = list[PreferencePair] | list[UnpairedExample]
+Encoded = list[EncodedPair] | list[EncodedResponse]
 
 
 @dataclass(frozen=True)
-class PairData:
-    """Training and held-out pairs, and what run.json says about where they came from."""
+class RunData:
+    """Training and held-out examples, and what run.json says about where they came from."""
 
-    train: list[PreferencePair]
-    held_out: list[PreferencePair]
+    train: Examples
+    held_out: Examples
     facts: dict[str, Any]
+
+    @property
+    def paired(self) -> bool:
+        """Whether the examples are pairs."""
+        return isinstance(self.train[0], PreferencePair)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Usable examples of one part of the data and their token ids, in the same order."""
+
+    examples: Examples
+    encoded: Encoded
 
 
 @dataclass(frozen=True)
 class EncodedData:
-    """Token ids of the usable pairs; `held_out_pairs` are the texts of the held-out ones."""
+    """Both parts with their token ids, and what encoding did to them."""
 
-    train: list[EncodedPair]
-    held_out: list[EncodedPair]
-    held_out_pairs: list[PreferencePair]
+    train: Part
+    held_out: Part
     facts: dict[str, Any]
 
+    @property
+    def good_answers(self) -> list[EncodedResponse]:
+        """What a model made here is tuned on first: chosen answers, or those labelled good."""
+        rows = zip(self.train.examples, self.train.encoded, strict=True)
+        return [
+            encoded.chosen if isinstance(encoded, EncodedPair) else encoded
+            for example, encoded in rows
+            if isinstance(example, PreferencePair) or example.label
+        ]
 
-def load_pairs(config: TrainConfig, say: Say) -> PairData:
-    """Read training and held-out pairs, from files or from the embedded world, and report them."""
+
+def load_data(config: TrainConfig, say: Say) -> RunData:
+    """Read training and held-out examples, from files or from the embedded world.
+
+    Reports through `say`. Raises `InputError` for data that the loss cannot be computed on.
+    """
     if config.pairs is None:
         world = reviews.sample_pairs(config.world_pairs + config.world_pairs // 5, seed=config.seed)
-        train_pairs, held_out = world[: config.world_pairs], world[config.world_pairs :]
+        train, held_out = world[: config.world_pairs], world[config.world_pairs :]
         reports = {"world": "tiny reviews"}
     else:
-        train_pairs, report = read_pairs(config.pairs, odd=config.odd_rows)
-        reports = {"train": report.to_dict()}
-        if report.odd:
-            say(report.table())
+        train, reports = _read(config, config.pairs, "train", say)
         if config.eval_pairs is not None:
-            held_out, report = read_pairs(config.eval_pairs, odd=config.odd_rows, split="test")
-            reports["held_out"] = report.to_dict()
-            if report.odd:
-                say(report.table())
+            held_out, more = _read(config, config.eval_pairs, "held_out", say)
+            reports |= more
         else:
-            train_pairs, held_out = split_pairs(train_pairs, config.eval_fraction, config.seed)
-    for name, pairs in (("training", train_pairs), ("held-out", held_out)):
-        if not pairs:
-            raise InputError(f"{config.pairs}: no {name} pairs are left")
-    say(f"{len(train_pairs)} training pairs, {len(held_out)} held-out pairs")
-    seen = {pair.prompt for pair in train_pairs}
-    overlap = sum(pair.prompt in seen for pair in held_out)
+            train, held_out = split_pairs(train, config.eval_fraction, config.seed)
+    for name, examples in (("training", train), ("held-out", held_out)):
+        if not examples:
+            raise InputError(f"{config.pairs}: no {name} examples are left")
+        check_fit(config.loss_config(), examples, f"{config.pairs or 'tiny reviews'}, {name}")
+    kind = "pairs" if isinstance(train[0], PreferencePair) else "labelled answers"
+    say(f"{len(train)} training {kind}, {len(held_out)} held-out {kind}")
+    seen = {example.prompt for example in train}
+    overlap = sum(example.prompt in seen for example in held_out)
     if overlap and config.pairs is not None:  # tiny reviews has few prompts, and says so
-        say(f"careful: {overlap} held-out pairs have a prompt that is also trained on")
+        say(f"careful: {overlap} held-out {kind} have a prompt that is also trained on")
     facts = {
+        "kind": kind,
         "held_out_with_seen_prompt": overlap,
-        "train_sha256": data_hash(train_pairs),
+        "train_sha256": data_hash(train),
         "held_out_sha256": data_hash(held_out),
-        "train_pairs": len(train_pairs),
+        "train_pairs": len(train),
         "held_out_pairs": len(held_out),
         "reports": reports,
     }
-    return PairData(train_pairs, held_out, facts)
+    return RunData(train, held_out, facts)
+
+
+def _read(
+    config: TrainConfig, source: str, part: str, say: Say
+) -> tuple[Examples, dict[str, dict[str, Any]]]:
+    split = "train" if part == "train" else "test"
+    examples, report = read_examples(source, odd=config.odd_rows, split=split)
+    if report.odd:
+        say(report.table())
+    return examples, {part: report.to_dict()}
+
+
+def check_fit(losses: LossConfig, examples: Sequence[Any], where: str) -> None:
+    """Raise `InputError` where the losses cannot be computed on these examples."""
+    if isinstance(examples[0], PreferencePair):
+        if "score_difference" in losses.inputs:
+            _check_margins(losses, examples, where)
+        return
+    unable = [name for name in losses.weights if find_loss(name).answers is None]
+    if unable or len(losses.weights) > 1:
+        able = ", ".join(name for name, spec in LOSSES.items() if spec.answers)
+        raise InputError(
+            f"{where}: single labelled answers, not pairs; loss {' + '.join(losses.weights)} "
+            f"compares two answers of one prompt. One of these can be used: {able}"
+        )
+    for label, word in ((True, "good"), (False, "bad")):
+        if all(example.label is not label for example in examples):
+            raise InputError(f"{where}: no answer is labelled {word} ({str(label).lower()})")
+
+
+def _check_margins(losses: LossConfig, pairs: Sequence[PreferencePair], where: str) -> None:
+    names = " + ".join(losses.weights)
+    for number, pair in enumerate(pairs, start=1):
+        if pair.margin is None:
+            raise InputError(
+                f"{where}: pair {number} has no margin, nor score_chosen and score_rejected; "
+                f"loss {names} needs them"
+            )
+        if not pair.margin > 0:
+            raise InputError(
+                f"{where}: pair {number} has margin {pair.margin:g}; loss {names} needs it above 0"
+            )
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, data: PairData, config: TrainConfig, say: Say
+    tokenizer: PreTrainedTokenizerBase, data: RunData, config: TrainConfig, say: Say
 ) -> EncodedData:
-    """Token ids of all pairs; what was dropped or cut is said and recorded."""
-    encoded, facts = {}, {}
-    for name, pairs in (("train", data.train), ("held_out", data.held_out)):
-        encoded[name], report = encode_pairs(tokenizer, pairs, config.max_length)
+    """Token ids of all examples; what was dropped or cut is said and recorded."""
+    parts, facts = {}, {}
+    for name, examples in (("train", data.train), ("held_out", data.held_out)):
+        if data.paired:
+            encoded, report = encode_pairs(tokenizer, examples, config.max_length)
+        else:
+            rows = [(example.prompt, example.completion) for example in examples]
+            encoded, report = encode_responses(tokenizer, rows, config.max_length)
         facts[name] = report.to_dict()
         _say_encoding(name, report, say)
-        if not encoded[name]:
-            raise InputError(f"no {name} pair fits into max_length {config.max_length}")
-    kept = [data.held_out[row] for row in report.rows]
-    return EncodedData(encoded["train"], encoded["held_out"], kept, facts)
+        if not encoded:
+            raise InputError(f"no {name} example fits into max_length {config.max_length}")
+        parts[name] = Part([examples[row] for row in report.rows], encoded)
+    return EncodedData(parts["train"], parts["held_out"], facts)
 
 
 def _say_encoding(name: str, report: EncodingReport, say: Say) -> None:

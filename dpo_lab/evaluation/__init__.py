@@ -1,0 +1,22 @@
+"""Numbers about trained models, each with its interval and what it may be read as."""
+
+from __future__ import annotations
+
+from dpo_lab.evaluation.answers import AnswerEvaluation, evaluate_answers
+from dpo_lab.evaluation.intervals import Proportion, proportion, rank_probability
+from dpo_lab.evaluation.pairs import PairEvaluation, evaluate_pairs, mean_pair_loss, pair_logps
+from dpo_lab.evaluation.source import PairScores, score_source
+
+__all__ = [
+    "AnswerEvaluation",
+    "PairEvaluation",
+    "PairScores",
+    "Proportion",
+    "evaluate_answers",
+    "evaluate_pairs",
+    "mean_pair_loss",
+    "pair_logps",
+    "proportion",
+    "rank_probability",
+    "score_source",
+]

@@ -1,0 +1,38 @@
+"""Training on unpaired answers, each labelled good or bad: KTO, BCO, APO-zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from dpo_lab.batching import Batch
+from dpo_lab.losses import AnswerLogps, AnswerOutput
+from dpo_lab.scoring import batch_logps
+from dpo_lab.training.examples import AnswerCollator
+from dpo_lab.training.metrics import answer_metrics
+from dpo_lab.training.preference import PreferenceTrainer
+
+
+class AnswerTrainer(PreferenceTrainer):
+    """Trains a policy on `AnswerExample`s with one loss that has a form for single answers."""
+
+    collator = AnswerCollator
+    metrics = staticmethod(answer_metrics)
+
+    def batch_logps(
+        self, model: PreTrainedModel, inputs: Mapping[str, Tensor]
+    ) -> tuple[AnswerLogps, dict[str, Tensor]]:
+        batch = Batch(**{name: inputs[name] for name in Batch._fields})
+        policy = batch_logps(model, batch)
+        reference = inputs["ref_logps"].to(policy.dtype)
+        logps = AnswerLogps(policy, reference, inputs["answer_labels"])
+        return logps, self.mismatched_logratios(model, inputs)
+
+    def evaluate_loss(
+        self, logps: AnswerLogps, extra: Mapping[str, Tensor], training: bool = False
+    ) -> tuple[AnswerLogps, AnswerOutput]:
+        return logps, self.objective.of_answers(
+            logps, extra, training=training, reduce=self._sum_over_processes
+        )

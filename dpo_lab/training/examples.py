@@ -1,0 +1,180 @@
+"""What the trainers see of a pair or of a labelled answer, and how a batch is made of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dpo_lab.batching import Batch, EncodedPair, EncodedResponse, collate
+from dpo_lab.errors import InputError
+from dpo_lab.scoring import ScoredPairs
+
+MISMATCHED = "mismatched_"
+
+
+class PreferenceExample(NamedTuple):
+    """One encoded pair and what a loss may need besides.
+
+    ref_*_logps: summed log-probabilities under the reference; None without a reference.
+    margin: by how much the chosen answer was scored better; None where the data do not say.
+    mismatched: the same prompt with another prompt's answers, for KTO, and their
+    log-probabilities under the reference.
+    """
+
+    pair: EncodedPair
+    ref_chosen_logps: float | None = None
+    ref_rejected_logps: float | None = None
+    margin: float | None = None
+    mismatched: EncodedPair | None = None
+    ref_mismatched_logps: tuple[float, float] | None = None
+
+
+class AnswerExample(NamedTuple):
+    """One encoded answer, its label (true: good), and the same besides."""
+
+    answer: EncodedResponse
+    label: bool
+    ref_logps: float
+    mismatched: EncodedResponse | None = None
+    ref_mismatched_logps: float | None = None
+
+
+class Mismatches(NamedTuple):
+    """KTO's mismatched rows of all examples, and their log-probabilities under the reference."""
+
+    rows: list[EncodedPair] | list[EncodedResponse]
+    ref_logps: Float[Tensor, "rows"]
+
+
+def attach_reference(
+    pairs: Sequence[EncodedPair],
+    reference: ScoredPairs | None,
+    margins: Sequence[float | None] | None = None,
+    mismatches: Mismatches | None = None,
+) -> list[PreferenceExample]:
+    """Put each pair and what the reference and the data say about it together, in order."""
+    nothing = [None] * len(pairs)
+    margins = nothing if margins is None else margins
+    if reference is None:
+        logps = (nothing, nothing)
+    else:
+        logps = (reference.chosen.tolist(), reference.rejected.tolist())
+    others = (nothing, nothing)
+    if mismatches is not None:
+        both = mismatches.ref_logps.view(2, len(pairs)).T.tolist()
+        others = (mismatches.rows, [tuple(row) for row in both])
+    rows = zip(pairs, *logps, margins, *others, strict=True)
+    return [PreferenceExample(*row) for row in rows]
+
+
+def attach_labels(
+    answers: Sequence[EncodedResponse],
+    labels: Sequence[bool],
+    ref_logps: Float[Tensor, "rows"],
+    mismatches: Mismatches | None = None,
+) -> list[AnswerExample]:
+    """The same for labelled answers."""
+    others = ([None] * len(answers),) * 2
+    if mismatches is not None:
+        others = (mismatches.rows, mismatches.ref_logps.tolist())
+    rows = zip(answers, labels, ref_logps.tolist(), *others, strict=True)
+    return [AnswerExample(*row) for row in rows]
+
+
+class PreferenceCollator:
+    """Turns examples into one padded batch: B chosen rows, then B rejected rows."""
+
+    def __init__(self, pad_id: int) -> None:
+        self.pad_id = pad_id
+
+    def __call__(self, examples: Sequence[PreferenceExample]) -> dict[str, Tensor]:
+        batch = collate([example.pair for example in examples], self.pad_id)._asdict()
+        columns = {
+            "ref_chosen_logps": [e.ref_chosen_logps for e in examples],
+            "ref_rejected_logps": [e.ref_rejected_logps for e in examples],
+            "margins": [e.margin for e in examples],
+        }
+        for name, values in columns.items():
+            if None not in values:
+                batch[name] = torch.tensor(values)
+        if examples[0].mismatched is not None:
+            rows = [example.mismatched for example in examples]
+            batch |= _mismatched(collate(rows, self.pad_id))
+            both = torch.tensor([example.ref_mismatched_logps for example in examples])
+            batch["ref_mismatched_logps"] = both.T.flatten()
+        return batch
+
+
+class AnswerCollator:
+    """Turns labelled answers into one padded batch, one row an answer."""
+
+    def __init__(self, pad_id: int) -> None:
+        self.pad_id = pad_id
+
+    def __call__(self, examples: Sequence[AnswerExample]) -> dict[str, Tensor]:
+        batch = collate([example.answer for example in examples], self.pad_id)._asdict()
+        batch["answer_labels"] = torch.tensor([example.label for example in examples])
+        batch["ref_logps"] = torch.tensor([example.ref_logps for example in examples])
+        if examples[0].mismatched is not None:
+            rows = [example.mismatched for example in examples]
+            batch |= _mismatched(collate(rows, self.pad_id))
+            logps = [example.ref_mismatched_logps for example in examples]
+            batch["ref_mismatched_logps"] = torch.tensor(logps)
+        return batch
+
+
+def _mismatched(batch: Batch) -> dict[str, Tensor]:
+    return {MISMATCHED + name: tensor for name, tensor in batch._asdict().items()}
+
+
+def mismatched_rows(
+    rows: Sequence[EncodedResponse], max_length: int, seed: int
+) -> list[EncodedResponse]:
+    """Each row's prompt with the response of another row that has another prompt.
+
+    KTO's reference point is measured on such rows. The partner is the next one with another
+    prompt in an order drawn by `seed`, so it does not depend on how batches are shuffled. A
+    prompt that leaves too little room loses tokens on the left, behind its first one. Raises
+    `InputError` where all prompts are the same.
+    """
+    order = list(range(len(rows)))
+    random.Random(seed).shuffle(order)
+    prompts = [tuple(row.input_ids[: row.prompt_length]) for row in rows]
+    if len(set(prompts)) < 2:
+        raise InputError("KTO needs answers to at least two different prompts")
+    result: list[EncodedResponse] = list(rows)
+    partner = _next_with_another_prompt([prompts[row] for row in order])
+    for place, row in enumerate(order):
+        other = rows[order[partner[place]]]
+        response = other.input_ids[other.prompt_length :]
+        prompt = list(prompts[row])
+        room = max_length - len(response)
+        if len(prompt) > room:
+            prompt = prompt[:1] + prompt[len(prompt) - room + 1 :]
+        result[row] = EncodedResponse([*prompt, *response], len(prompt))
+    return result
+
+
+def mismatched_pairs(pairs: Sequence[EncodedPair], max_length: int, seed: int) -> list[EncodedPair]:
+    """`mismatched_rows` of the chosen and of the rejected answers, with the same partners."""
+    rows = [mismatched_rows(side, max_length, seed) for side in zip(*pairs, strict=True)]
+    return [EncodedPair(*sides) for sides in zip(*rows, strict=True)]
+
+
+def _next_with_another_prompt(prompts: Sequence[tuple[int, ...]]) -> list[int]:
+    """For each place of a circle, the next place whose prompt differs."""
+    size = len(prompts)
+    following = [0] * size
+    last = next(i for i in range(size) if prompts[i] != prompts[0])
+    # Backwards over the circle, from behind the first change of prompt, which has a known partner.
+    following[last - 1] = last
+    for step in range(1, size):
+        place = (last - 1 - step) % size
+        after = (place + 1) % size
+        following[place] = after if prompts[after] != prompts[place] else following[after]
+    return following
