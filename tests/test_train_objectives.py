@@ -186,7 +186,7 @@ def test_ld_dpo_with_full_weight_trains_as_dpo(tiny_model, encoded, tmp_path) ->
     logged = []
     for losses in (
         LossConfig({"dpo": 1.0}, 0.5),
-        LossConfig({"ld_dpo": 1.0}, 0.5, {"ld_alpha": 1}),
+        LossConfig({"ld_dpo": 1.0}, 0.5, {"ld_alpha": 1.0}),
     ):
         trainer = make_trainer(tiny_model, examples, tmp_path, losses)
         trainer.train()
