@@ -57,7 +57,7 @@ def _check_rate_of(answer: Any, optimiser: str, power: int) -> None:
 
 @exercise("chapter_05.steps")
 def check_steps(answer: Any) -> None:
-    """A function (margin, beta, learning_rate) -> (z + e^z - 1) / (2 eta beta^2) steps."""
+    """A function (margin, beta, learning_rate) -> (m + e^m - 1) / (2 eta beta^2) steps."""
     for margin, beta, rate in ((3.0, 0.5, 0.1), (2.0, 2.0, 0.05), (6.0, 0.1, 0.3)):
         got = answer(margin, beta, rate)
         require_answered(got)
@@ -65,8 +65,8 @@ def check_steps(answer: Any) -> None:
 
 
 def _check_steps_of(value: float, margin: float, beta: float, rate: float) -> None:
-    def clock(z: float) -> float:
-        return z + math.exp(z) - 1
+    def clock(m: float) -> float:
+        return m + math.exp(m) - 1
 
     def said(guess: float) -> bool:
         return math.isclose(value, guess, rel_tol=1e-9)
@@ -76,14 +76,14 @@ def _check_steps_of(value: float, margin: float, beta: float, rate: float) -> No
         (clock(margin) / (2 * rate * beta), "the clock is eta beta^2 t: beta stands there squared"),
         (2 * right, "the right side is 1 + 2 s; divide by 2"),
         (right + 1 / (2 * rate * beta**2), "the 1 on the right side is lost: at margin 0, t is 0"),
-        (math.exp(margin) / (2 * rate * beta**2), "e^z / 2 holds for large margins; solve exactly"),
+        (math.exp(margin) / (2 * rate * beta**2), "e^m / 2 holds for large margins; solve exactly"),
         (
             clock(margin / beta) / (2 * rate * beta**2),
-            "z is the margin itself; you divide it by beta once more",
+            "m is the margin itself; you divide it by beta once more",
         ),
         (
             clock(margin * beta) / (2 * rate * beta**2),
-            "`margin` is z = beta h already; do not multiply it by beta again",
+            "`margin` is m = beta h already; do not multiply it by beta again",
         ),
         (clock(margin) / 2, "this is the clock s = eta beta^2 t; which t is it?"),
     ):
