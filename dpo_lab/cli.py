@@ -1,4 +1,4 @@
-"""The command `dpo-lab`: train, score, inspect.
+"""The command `dpo-lab`: train, score, landscape, inspect.
 
 Each command is a frozen dataclass of settings and one function; the options are made from the
 dataclass. A mistake of the user's ends with one message and exit code 2, never with a traceback.
@@ -21,6 +21,7 @@ from dpo_lab.errors import InputError
 COMMANDS = {
     "train": "train a model on preference pairs, from pairs to curves",
     "score": "log-probabilities and implicit rewards of pairs under any policy and reference",
+    "landscape": "the loss on a plane through a finished run's weights, and what it cost",
     "inspect": "show one pair's tokens: prompt, response, BOS and EOS",
 }
 
@@ -55,6 +56,10 @@ def _command(name: str) -> tuple[type, Callable[[Any], None]]:
         from dpo_lab.training.config import TrainConfig
 
         return TrainConfig, _train
+    if name == "landscape":
+        from dpo_lab.training.run_landscape import LandscapeConfig
+
+        return LandscapeConfig, _landscape
     return {"score": (ScoreConfig, score), "inspect": (InspectConfig, inspect_pair)}[name]
 
 
@@ -77,6 +82,19 @@ def _train(config: Any) -> None:
     run = RunFolder(config.output_dir)
     save_curves(run.read_metrics(), run.curves_file)
     print(f"\nmodel, metrics and curves: {run.root}")
+
+
+def _landscape(config: Any) -> None:
+    from dpo_lab.plotting.landscape import save_weight_surface
+    from dpo_lab.training.run_folder import RunFolder, write_atomically
+    from dpo_lab.training.run_landscape import run_landscape
+
+    result = run_landscape(config)
+    run = RunFolder(config.run)
+    columns = {name: column.tolist() for name, column in result.surface._asdict().items()}
+    write_atomically(run.landscape_data, json.dumps(columns) + "\n")
+    save_weight_surface(result.surface, run.landscape_file)
+    print(f"{run.landscape_file} and {run.landscape_data.name}")
 
 
 @dataclass(frozen=True)

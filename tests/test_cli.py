@@ -66,7 +66,7 @@ def test_help_of_train_names_every_setting(capsys: pytest.CaptureFixture) -> Non
         (["--eval_pairs", "x.jsonl"], "needs --pairs as well"),
         (["--pairs", "nowhere/no.jsonl"], "nowhere/no.jsonl"),
         (["--model", "./nowhere"], "./nowhere: no such folder"),
-        (["--resume"], "nothing to resume"),
+        (["--resume"], "holds no run"),
         (["--hidden_size", "30"], "hidden_size must be a multiple"),
         (["--vocab_size", "100"], "vocab_size must be at least 259"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from dpo_lab.batching import EncodedPair
 from dpo_lab.evaluation.intervals import Proportion, proportion
-from dpo_lab.losses import PairLogps, compute_loss, find_loss, pair_rewards
+from dpo_lab.losses import PairLogps, compute_weighted_loss, find_loss, pair_rewards
 from dpo_lab.pairs import PreferencePair
 from dpo_lab.scoring import ScoredPairs, score_pairs
 
@@ -95,22 +95,23 @@ def evaluate_pairs(
 def mean_pair_loss(
     model: PreTrainedModel,
     pairs: Sequence[EncodedPair],
-    reference: ScoredPairs,
+    reference: ScoredPairs | None,
     pad_id: int,
     *,
-    loss: str = "dpo",
+    loss: str | Mapping[str, float] = "dpo",
     beta: float = 0.1,
     batch_size: int = 16,
     **options: float,
 ) -> float:
     """Mean preference loss of a model on encoded pairs, without gradient.
 
-    It costs one forward pass over both answers of every pair; `landscape.weight_surface` calls
-    it once a grid point.
+    loss: a name, or several with their weights. It costs one forward pass over both answers of
+    every pair; `landscape.weight_surface` calls it once a grid point.
     """
     scored = score_pairs(model, pairs, pad_id, batch_size=batch_size, progress=False)
     logps = pair_logps(pairs, scored, reference)
-    return compute_loss(loss, logps, beta, **options).losses.double().mean().item()
+    weights = {loss: 1.0} if isinstance(loss, str) else loss
+    return compute_weighted_loss(weights, logps, beta, **options).losses.double().mean().item()
 
 
 def _wins(differences: Sequence[float | int]) -> float:

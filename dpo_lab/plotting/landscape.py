@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from dpo_lab.landscape import PairSurface, WeightSurface
-from dpo_lab.plotting.style import COLORS
+from dpo_lab.plotting.style import COLORS, use_style
 
 ARROWS = 11  # a side; more than that is a texture, not a field
 
@@ -40,3 +44,14 @@ def draw_weight_surface(ax: Axes, surface: WeightSurface) -> Axes:
     ax.set(xlabel="first direction", ylabel="second direction")
     ax.legend(loc="lower right")
     return ax
+
+
+def save_weight_surface(surface: WeightSurface, file: Path) -> None:
+    """`draw_weight_surface` written to `file` as PNG."""
+    use_style()
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)  # no display is needed or looked for
+    draw_weight_surface(figure.subplots(), surface)
+    unfinished = file.with_name(file.name + ".unfinished")
+    figure.savefig(unfinished, format="png", dpi=120)
+    unfinished.replace(file)

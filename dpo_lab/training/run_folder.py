@@ -3,6 +3,7 @@
 run.json        configuration, versions, data and model hashes, final evaluation
 metrics.jsonl   one line a logged step, TRL's metric names
 curves.png      the curves of the run
+landscape.*     the loss around the trained weights, where `dpo-lab landscape` was called
 reference/      the tuned model training started from; never changed afterwards
 model/          the trained policy and its tokenizer, as transformers loads them
 checkpoints/    what a killed run resumes from
@@ -30,6 +31,8 @@ class RunFolder:
         self.run_file = self.root / "run.json"
         self.metrics_file = self.root / "metrics.jsonl"
         self.curves_file = self.root / "curves.png"
+        self.landscape_file = self.root / "landscape.png"
+        self.landscape_data = self.root / "landscape.json"
         self.reference = self.root / "reference"
         self.model = self.root / "model"
         self.checkpoints = self.root / "checkpoints"
@@ -51,7 +54,9 @@ class RunFolder:
         try:
             return json.loads(self.run_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise InputError(f"output_dir {self.root}: nothing to resume, no run.json") from None
+            raise InputError(
+                f"output_dir {self.root}: holds no run (there is no run.json)"
+            ) from None
         except ValueError as error:
             raise InputError(f"{self.run_file}: not readable as JSON ({error})") from error
 
