@@ -87,3 +87,29 @@ def test_the_explorer_is_small_and_self_contained():
     # The name space of SVG is a name, not an address that is fetched.
     assert set(re.findall(r"\w+://[^\s\"')]+", text)) == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"innerHTML|insertAdjacent|@import|url\(", text)
+
+
+@pytest.mark.browser
+def test_what_stands_in_quotes_survives_the_tightening(chromium, tmp_path):
+    write(
+        tmp_path,
+        entry=(
+            '// A comment, with `odd "marks".\n'
+            'const text = "a , b => { c : d }  // e";\n'
+            "const one = { a : 1 ,\n    b: -1 ? .5 : 2 };\n"
+            "const two = `x = ${ one.a } , ${one.b === .5} \\` =  y`; // the rest\n"
+            "export default { text, two, three: one.a !== 2 && one.b >= .5 };\n"
+        ),
+    )
+    joined = bundle("entry.js", tmp_path)
+    assert "A comment" not in joined
+    assert "{a:1,\nb:-1?.5:2}" in joined
+    page = chromium.new_page()
+    open_page(page)
+    result = page.evaluate("async (text) => (await importText(text)).default", joined)
+    page.close()
+    assert result == {
+        "text": "a , b => { c : d }  // e",
+        "two": "x = 1 , true ` =  y",
+        "three": True,
+    }

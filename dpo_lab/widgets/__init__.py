@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from dpo_lab.widgets.boltzmann import BoltzmannExplorer
+from dpo_lab.widgets.losses import LossExplorer
 
-__all__ = ["BoltzmannExplorer"]
+__all__ = ["BoltzmannExplorer", "LossExplorer"]

@@ -8,6 +8,10 @@ bundler knows one way to import and one to export, each at the start of a line:
 
 and `export default` in the entry. Any other use of the two words, in comments and strings too,
 raises `BundleError`: a statement that this small reader does not know must not slip by.
+
+The text travels with every explorer in every page and notebook, so lines of comment, indentation
+and blanks around some signs stay behind. What stands between double quotes or backticks is kept as
+it is; a backtick inside a template's `${...}` would be misread, so there is none.
 """
 
 from __future__ import annotations
@@ -20,6 +24,12 @@ STATIC = Path(__file__).parent / "static"
 _IMPORT = re.compile(r'^import \{([\w\s,]+)\} from "\./([\w-]+\.js)";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:function|const) (\w+))", re.MULTILINE)
 _DEFAULT = re.compile(r"^export default ", re.MULTILINE)
+_COMMENT = re.compile(r"^\s*//.*\n", re.MULTILINE)
+_CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+_TEXT = re.compile(r'("(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`)')
+_SIGN = re.compile(r" ?(=>|===?|[,{}?:=]) ?")
+_CSS_SIGN = re.compile(r"([:,]) | (?=\{)")
+_MARGIN = re.compile(r"^\s+", re.MULTILINE)
 _KEYWORD = re.compile(r"^.*\b(?:import|export)\b.*$", re.MULTILINE)
 
 
@@ -58,12 +68,20 @@ def bundle(entry: str, folder: Path = STATIC) -> str:
     if len(_DEFAULT.findall(code)) != 1:
         raise BundleError(f"{entry}: an entry needs one `export default` at the start of a line")
     _refuse_leftovers(entry, _DEFAULT.sub("", code))
-    return "\n".join([*parts, code])
+    return _tightened("\n".join([*parts, code]))
 
 
 def stylesheet(*names: str, folder: Path = STATIC) -> str:
     """Return the named style sheets of `folder` as one text."""
-    return "\n".join(_read(folder / name) for name in names)
+    text = "\n".join(_read(folder / name) for name in names)
+    return _CSS_SIGN.sub(r"\1", _MARGIN.sub("", _CSS_COMMENT.sub("", text)))
+
+
+def _tightened(code: str) -> str:
+    code = _MARGIN.sub("", _COMMENT.sub("", code))
+    parts = _TEXT.split(code)
+    parts[::2] = [_SIGN.sub(r"\1", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def _read(file: Path) -> str:

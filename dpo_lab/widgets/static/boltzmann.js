@@ -1,13 +1,14 @@
 // The Boltzmann explorer: how beta, rewards and the reference shape the KL-regularised optimum.
 
 import { barChart, frontierChart } from "./charts.js";
-import { logControl, numberTiles } from "./controls.js";
+import { logControl, resetButton } from "./controls.js";
 import {
   entropy, expectedReward, kl, logNormalise, logPartition, optimalPolicy,
 } from "./maths.js";
+import { numberTiles } from "./tiles.js";
 import {
-  button, formatExact, formatNumber, html, minus, mount, percent, roundUp, setSlider, setText,
-  slider, withSub,
+  formatExact, formatNumber, html, minus, mount, percent, roundUp, setSlider, setText, slider,
+  withSub,
 } from "./ui.js";
 
 const TRAITS = ["beta", "rewards", "ref_probs", "labels"];
@@ -26,16 +27,14 @@ function compute(model) {
   };
 }
 
-function betaControl({ model, set, signal }) {
+function betaControl(context) {
+  const { set, signal } = context;
   const beta = logControl({ name: "beta", symbol: "β", low: 0.01, high: 100, signal }, (value) =>
     set("beta", value),
   );
-  const reset = button("Reset", signal, () => {
-    for (const [name, value] of Object.entries(model.get("initial"))) set(name, value);
-  });
   const node = html("div", { class: "dpo-beta" },
     html("span", { class: "dpo-beta-name", "aria-hidden": "true" }, "β ="),
-    beta.box, beta.slider, reset,
+    beta.box, beta.slider, resetButton(context),
     html("div", { class: "dpo-ends", "aria-hidden": "true" },
       html("span", {}, "0.01 · reward decides"),
       html("span", {}, "reference decides · 100")),

@@ -1,8 +1,6 @@
-// Controls and tiles that several explorers share, each with its name for a screen reader.
+// Controls that several explorers share, each with its name for a screen reader.
 
-import {
-  formatExact, formatNumber, html, numberBox, OWN_KEYS, setSlider, setText, slider,
-} from "./ui.js";
+import { button, formatExact, html, numberBox, OWN_KEYS, setSlider, slider } from "./ui.js";
 
 const LIMITS = { lowest: 1e-6, highest: 1e6 };
 
@@ -25,6 +23,13 @@ export function logControl({ name, symbol, low, high, signal }, onNumber) {
   return { slider: input, box: box.input, message: box.message, update };
 }
 
+// Puts back the state that the explorer was made with.
+export function resetButton({ model, set, signal }) {
+  return button("Reset", signal, () => {
+    for (const [name, value] of Object.entries(model.get("initial"))) set(name, value);
+  });
+}
+
 // A list to choose from. `groups` is [[heading, [[value, text], ...]], ...].
 export function choice({ label, groups, signal }, onChoice) {
   const node = html("select", { class: "dpo-choice", "aria-label": label, ...OWN_KEYS });
@@ -42,21 +47,4 @@ export function toggle({ text, signal }, onToggle) {
   input.addEventListener("change", () => onToggle(input.checked), { signal });
   const node = html("label", { class: "dpo-toggle" }, input, text);
   return { node, update: (on) => { input.checked = on; } };
-}
-
-// Numbers in large digits; `kinds` is [[name, symbol, meaning], ...] and `update` takes an object
-// with a number for each name.
-export function numberTiles(kinds) {
-  const tiles = kinds.map(([name, symbol, meaning]) => {
-    const number = html("div", { "data-number": name });
-    const note = html("div", { class: "dpo-faint" }, meaning);
-    return { name, number, node: html("div", {}, html("span", {}, symbol), number, note) };
-  });
-  const update = (state) => {
-    for (const { name, number } of tiles) {
-      number.dataset.value = state[name];
-      setText(number, formatNumber(state[name]));
-    }
-  };
-  return { node: html("div", { class: "dpo-tiles" }, ...tiles.map((tile) => tile.node)), update };
 }

@@ -1,0 +1,146 @@
+"""The loss explorer: any loss of one pair, its forces and its optimum, at the reader's hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anywidget
+import traitlets
+
+from dpo_lab.errors import InputError
+from dpo_lab.losses import ALIASES, LOSSES, LossSpec
+from dpo_lab.losses.entries_others import BATCHWISE
+from dpo_lab.widgets._bundle import bundle, stylesheet
+from dpo_lab.widgets._traits import Checked, numbers, positive
+
+# How the list of losses is grouped: by the module that holds the formula.
+GROUPS = {
+    "logistic": "of the margin",
+    "divergences": "with another divergence",
+    "lengthwise": "with lengths or likelihoods",
+    "pointwise": "each answer on its own",
+}
+PAIR_SETTINGS = ("refChosen", "refRejected", "chosenLength", "rejectedLength")
+
+
+def loss_name(name: str, value: Any) -> str:
+    """A loss of one pair under its name in `LOSSES`; an alias is resolved."""
+    found = ALIASES.get(value, value) if isinstance(value, str) else value
+    if found in BATCHWISE:
+        raise InputError(f"{name} {found!r} mixes the pairs of a batch; one pair has no such loss")
+    if found not in LOSSES:
+        raise InputError(f"{name} must be one of {', '.join(catalogue())}, got {value!r:.80}")
+    return found
+
+
+def probability(name: str, value: Any) -> float:
+    """The value as a float in [0, 1]."""
+    (number,) = numbers(name, [value])
+    if not 0 <= number <= 1:
+        raise InputError(f"{name} must lie in [0, 1], got {number}")
+    return number
+
+
+def catalogue() -> dict[str, dict[str, str]]:
+    """What the explorers say about each loss of one pair, from the library's table."""
+    return {name: _entry(spec) for name, spec in LOSSES.items() if name not in BATCHWISE}
+
+
+def _entry(spec: LossSpec) -> dict[str, str]:
+    module = spec.function.__module__.rpartition(".")[2]
+    author, year = spec.paper.rstrip("abcdefghijklmnopqrstuvwxyz"), ""
+    author, year = author[:-4].capitalize(), author[-4:]
+    number = spec.arxiv
+    web = number.startswith("http")
+    what = {"reference": "a reference", "lengths": "lengths"}
+    needs = [what[need] for need in sorted(spec.needs, reverse=True)]
+    needs += [f"{key} ({each.meaning})" for key, each in spec.inputs.items() if each.required]
+    return {
+        "group": GROUPS[module],
+        "formula": (spec.function.__doc__ or "").partition("\n")[0].rstrip("."),
+        "summary": spec.summary,
+        "source": f"{author} {year}, {spec.equation}",
+        "address": number if web else f"https://arxiv.org/abs/{number}",
+        "needs": ", ".join(needs) or "log-probabilities of the policy alone",
+        "optimum": spec.optimum,
+    }
+
+
+def _versus(name: str, value: Any) -> str:
+    return loss_name(name, value) if value else ""
+
+
+def _beta(name: str, value: Any) -> float | None:
+    return None if value is None else positive(name, value)
+
+
+def _point(name: str, value: Any) -> list[float]:
+    point = numbers(name, value)
+    if len(point) != 2:
+        raise InputError(f"{name} must be two log-ratios, got {len(point)} numbers")
+    return point
+
+
+class LossExplorer(anywidget.AnyWidget):
+    """Any loss of one pair over the difference of log-ratios, with its forces and its optimum.
+
+        LossExplorer()                                        # DPO
+        LossExplorer("ipo_sum", versus="dpo", beta=0.5)       # two losses at one beta
+        LossExplorer("cdpo", settings={"label_smoothing": 0.2})
+
+    It shows the loss, the force on the chosen (-dl/du_w) and on the rejected (dl/du_l) log-ratio
+    in nats, and the mean loss p l(u1, u2) + (1 - p) l(u2, u1) with its lowest point, where p is
+    the probability that the first answer is labelled chosen. All is computed in the browser by the
+    formulas of `dpo_lab.losses`. aot, aot_unpaired and beta_dpo mix the pairs of a batch and are
+    left out; for one pair AOT is cdpo.
+
+    loss: a name or alias of `LOSSES`. versus: a second loss at the same beta with its own default
+    options, or "". beta: None for the default of the loss. settings: options and inputs of the
+    loss by name, and `refChosen`, `refRejected` (nats), `chosenLength`, `rejectedLength` (tokens)
+    where the loss reads them. point: the log-ratios (u1, u2). Raises `InputError` naming the
+    argument for an unknown or batch loss, beta <= 0, an unknown setting, numbers that are not
+    finite, and a probability outside [0, 1].
+    """
+
+    _esm = bundle("loss_explorer.js")
+    _css = stylesheet("ui.css", "loss_explorer.css")
+
+    loss = Checked(loss_name).tag(sync=True)
+    versus = Checked(_versus).tag(sync=True)
+    beta = Checked(_beta).tag(sync=True)
+    settings = traitlets.Dict().tag(sync=True)
+    point = Checked(_point).tag(sync=True)
+    win_probability = Checked(probability).tag(sync=True)
+    # What the reset button goes back to, and what is said about each loss.
+    initial = traitlets.Dict().tag(sync=True)
+    catalogue = traitlets.Dict().tag(sync=True)
+
+    def __init__(
+        self,
+        loss: str = "dpo",
+        *,
+        versus: str = "",
+        beta: Any = None,
+        settings: dict[str, float] | None = None,
+        point: Any = (1.0, -1.0),
+        win_probability: float = 0.8,
+        **widget_options: Any,
+    ) -> None:
+        loss = loss_name("loss", loss)
+        state = {
+            "loss": loss,
+            "versus": _versus("versus", versus),
+            "beta": _beta("beta", beta),
+            "settings": _settings(loss, settings or {}),
+            "point": _point("point", point),
+            "win_probability": probability("win_probability", win_probability),
+        }
+        super().__init__(**state, initial=state, catalogue=catalogue(), **widget_options)
+
+
+def _settings(loss: str, given: dict[str, float]) -> dict[str, float]:
+    known = [*LOSSES[loss].options, *LOSSES[loss].inputs, *PAIR_SETTINGS]
+    for key in given:
+        if key not in known:
+            raise InputError(f"loss {loss!r} has no setting {key!r}; known: {', '.join(known)}")
+    return {key: numbers(key, [value])[0] for key, value in given.items()}

@@ -1,0 +1,245 @@
+// The loss explorer: any loss of one pair, its two forces, and where labels that disagree lead.
+
+import { choice, logControl, resetButton } from "./controls.js";
+import { lineChart } from "./line_chart.js";
+import { fieldsOf, valuesAtRest } from "./loss_fields.js";
+import { evaluate, LOSSES } from "./losses.js";
+import { atDifference, lowestDifference, meanLoss, swap } from "./pair.js";
+import { key } from "./plot.js";
+import {
+  formatExact, formatNumber, html, minus, mount, setSlider, setText, slider,
+} from "./ui.js";
+
+const TRAITS = ["loss", "versus", "beta", "settings", "point", "win_probability"];
+const PAIR = { refChosen: -20, refRejected: -20, chosenLength: 10, rejectedLength: 10 };
+const CELLS = 160;
+// Half the width of the picture, in units of 1 / beta or, where beta is no temperature, in nats.
+const REACH = { hinge: 3, discopop: 3, ipo_sum: 1.5, ipo_avg: 1.5, sppo_hard: 1.5, exo_pair: 10 };
+const NATS = { fdpo_forward_kl: 8, fdpo_alpha: 12, orpo: 6, sft: 6 };
+const AVERAGED = ["ipo_avg", "sigmoid_norm", "simpo", "alphapo", "rainbowpo", "orpo", "sft"];
+
+// Log-probabilities count besides log-ratios: then they must not rise above 0.
+function readsPolicy(name, pair, beta, options) {
+  const lower = { ...pair, refChosen: pair.refChosen - 1 };
+  return evaluate(name, pair, beta, options).loss !== evaluate(name, lower, beta, options).loss;
+}
+
+function compute(model) {
+  const [name, versus, given, settings, [a, b], p] = TRAITS.map((trait) => model.get(trait));
+  const beta = given ?? LOSSES[name].beta;
+  const options = { ...LOSSES[name].defaults, ...settings };
+  const inputs = { ...valuesAtRest(versus), ...valuesAtRest(name) };
+  const pair = { ...PAIR, ...inputs, ...settings, a, b };
+  const bare = readsPolicy(name, pair, beta, options);
+  if (bare) {
+    pair.a = Math.min(a, -pair.refChosen);
+    pair.b = Math.min(b, -pair.refRejected);
+  }
+  const far = (times) => Math.max(1, Math.min(times * reachOf(name, beta, pair),
+    bare ? Math.min(room(pair), room(swap(pair))) : Infinity));
+  const mean = { name, beta, options, p };
+  const reach = far(1);
+  return {
+    ...mean, versus, pair, bare, reach, mean, difference: pair.a - pair.b,
+    optimum: lowestDifference(mean, pair, -far(4), far(4)),
+  };
+}
+
+function reachOf(name, beta, { a, b, chosenLength, rejectedLength }) {
+  const unit = AVERAGED.includes(name) ? (chosenLength + rejectedLength) / 2 : 1;
+  const nats = name === "slic" ? 3 * beta : NATS[name] ?? (REACH[name] ?? 6) / beta;
+  return Math.max(nats * unit, 2 * Math.abs(a), 2 * Math.abs(b));
+}
+
+// How far u_1 - u_2 may grow around its mean until the first answer has probability 1.
+function room({ a, b, refChosen }) {
+  return -2 * refChosen - (a + b);
+}
+
+// Mean loss, loss under one label, its two forces, and the same of the other loss.
+function curves({ name, versus, beta, options, pair, mean, reach }) {
+  const grid = Array.from({ length: CELLS + 1 }, (_, i) => reach * ((2 * i) / CELLS - 1));
+  const pairs = grid.map((difference) => atDifference(pair, difference));
+  const one = pairs.map((each) => evaluate(name, each, beta, options));
+  const other = versus ? pairs.map((each) => evaluate(versus, each, beta)) : [];
+  const along = (list, pick) => list.map((each, i) => [grid[i], pick(each)]);
+  return {
+    losses: {
+      versus: along(other, (each) => each.loss),
+      one: along(one, (each) => each.loss),
+      mean: along(pairs, (each) => meanLoss(mean, each).loss),
+    },
+    forces: {
+      "versus-up": along(other, (each) => -each.da),
+      "versus-down": along(other, (each) => each.db),
+      up: along(one, (each) => -each.da),
+      down: along(one, (each) => each.db),
+    },
+  };
+}
+
+function charts({ set, model, signal }) {
+  const pick = (difference) => {
+    const { a, b } = atDifference(compute(model).pair, difference);
+    set("point", [a, b]);
+  };
+  const losses = lineChart("Loss", ["versus", "one", "mean"], signal, pick);
+  const forces = lineChart(
+    "Force on each log-ratio", ["versus-up", "versus-down", "up", "down"], signal, pick,
+  );
+  losses.legend.append(
+    key("dpo-key-mean", "mean over labels"), key("dpo-key-one", "y₁ labelled chosen"),
+    key("dpo-key-value", "lowest"));
+  forces.legend.append(
+    key("dpo-key-up", "on chosen, up"), key("dpo-key-down", "on rejected, down"));
+  const versus = key("dpo-key-versus", "");
+  losses.legend.append(versus);
+  const update = (state) => {
+    const { difference: x, pair, mean, optimum, reach } = state;
+    const drawn = curves(state);
+    const at = (difference) => meanLoss(mean, atDifference(pair, difference)).loss;
+    const { da, db } = meanLoss({ ...mean, p: 1 }, pair);
+    const low = optimum === null ? null : [optimum, at(optimum)];
+    losses.update(reach, drawn.losses, [[x, at(x)]], low);
+    forces.update(reach, drawn.forces, [[x, -da], [x, db]], null);
+    setText(versus.lastChild, state.versus);
+    versus.hidden = !state.versus;
+    losses.describe(lowestText(state));
+    forces.describe(forceText(state));
+  };
+  return { node: html("div", { class: "dpo-charts" }, losses.node, forces.node), update };
+}
+
+function lowestText({ optimum, p, pair, name, beta }) {
+  const line = `p = ${formatExact(p)}, mean log-ratio ${formatNumber((pair.a + pair.b) / 2)}`;
+  if (optimum === null) return `No lowest point (${line}): the mean loss is lowest at an end.`;
+  const margin = AVERAGED.includes(name) ? "" : `, times β ${formatNumber(beta * optimum)}`;
+  return `Lowest mean loss (${line}): u₁ − u₂ = ${formatNumber(optimum)} nats${margin}.`;
+}
+
+function forceText({ mean, pair, name, beta }) {
+  const { loss, da, db } = meanLoss({ ...mean, p: 1 }, pair);
+  return `${name}, beta ${formatExact(beta)}, at u₁ − u₂ = ${formatNumber(pair.a - pair.b)}: loss ` +
+    `${formatNumber(loss)}, force ${formatNumber(-da)} up on chosen, ${formatNumber(db)} down on ` +
+    `rejected.`;
+}
+
+// Loss and derivatives at the point, for both labels and their mean.
+function table() {
+  const rows = ["y₁ chosen", "y₂ chosen", "mean"].map((title, i) => {
+    const cells = ["loss", "da", "db"].map((column) =>
+      html("td", { "data-number": `${["one", "two", "mean"][i]}-${column}` }));
+    return { cells, node: html("tr", {}, html("th", { scope: "row" }, title), ...cells) };
+  });
+  const heads = ["at the point", "loss", "∂ℓ/∂u₁", "∂ℓ/∂u₂"];
+  const head = html("tr", {}, ...heads.map((text) => html("th", { scope: "col" }, text)));
+  const node = html("table", { class: "dpo-table" },
+    html("thead", {}, head), html("tbody", {}, ...rows.map((row) => row.node)));
+  const update = ({ mean, pair }) => {
+    [1, 0, mean.p].forEach((p, i) => {
+      Object.values(meanLoss({ ...mean, p }, pair)).forEach((value, k) => {
+        rows[i].cells[k].dataset.value = value;
+        setText(rows[i].cells[k], formatNumber(value));
+      });
+    });
+  };
+  return { node, update };
+}
+
+// What the loss is, in the words of the library's table.
+function card({ model }) {
+  const about = model.get("catalogue");
+  const [formula, link, needs] = ["code", "a", "p"].map((tag) => html(tag));
+  const text = html("span");
+  const lowest = html("p", { class: "dpo-lowest" });
+  const node = html("div", { class: "dpo-card" },
+    html("p", {}, formula), html("p", {}, text, " (", link, ")."), needs, lowest);
+  const update = (state) => {
+    const entry = about[state.name];
+    setText(formula, entry.formula);
+    setText(text, entry.summary);
+    setText(link, entry.source);
+    link.href = entry.address;
+    setText(needs, `Needs ${entry.needs}. Population optimum: ${entry.optimum}.`);
+    setText(lowest, lowestText(state));
+    lowest.dataset.value = state.optimum;
+  };
+  return { node, update };
+}
+
+function settings({ model, set, signal }) {
+  const node = html("div", { class: "dpo-fields" });
+  const change = (name, value) => {
+    const [a, b] = model.get("point");
+    if (name === "p") set("win_probability", value);
+    else if (name === "a") set("point", [value, b]);
+    else if (name === "b") set("point", [a, value]);
+    else set("settings", { ...model.get("settings"), [name]: value });
+  };
+  let rows = [];
+  const build = ([name, label, range]) => {
+    const input = slider({ label, ...range, signal }, (value) => change(name, value));
+    const text = html("span", { class: "dpo-setting" });
+    const caption = html("span", { "aria-hidden": "true" }, label);
+    return { name, input, text, node: html("div", { class: "dpo-field" }, caption, input, text) };
+  };
+  const update = (state) => {
+    const fields = fieldsOf(state);
+    if (fields.map(([name]) => name).join() !== rows.map((row) => row.name).join()) {
+      rows = fields.map(build);
+      node.replaceChildren(...rows.map((row) => row.node));
+    }
+    fields.forEach(([, , range, value], i) => {
+      const text = minus(formatExact(value));
+      Object.assign(rows[i].input, range);
+      setSlider(rows[i].input, value, text);
+      setText(rows[i].text, text);
+    });
+  };
+  return { node, update };
+}
+
+function head(context) {
+  const { model, set, signal } = context;
+  const groups = {};
+  for (const [name, { group }] of Object.entries(model.get("catalogue")))
+    (groups[group] ??= []).push([name, name]);
+  const entries = Object.entries(groups);
+  const loss = choice({ label: "loss", groups: entries, signal }, (name) => {
+    const kept = Object.entries(model.get("settings")).filter(([each]) => each in PAIR);
+    set("loss", name);
+    set("beta", null);
+    set("settings", Object.fromEntries(kept));
+  });
+  const none = ["", [["", "no other loss"]]];
+  const versus = choice({ label: "compare with", groups: [none, ...entries], signal }, (name) =>
+    set("versus", name));
+  const beta = logControl({ name: "beta", symbol: "β", low: 1e-3, high: 10, signal }, (value) =>
+    set("beta", value));
+  const node = html("div", {},
+    html("div", { class: "dpo-choices" },
+      html("span", {}, "Loss ", loss.node), html("span", {}, "beside ", versus.node)),
+    html("div", { class: "dpo-beta" },
+      html("span", { class: "dpo-beta-name", "aria-hidden": "true" }, "β ="),
+      beta.box, beta.slider, resetButton(context), beta.message));
+  const update = (state) => {
+    loss.update(state.name);
+    versus.update(state.versus);
+    beta.update(state.beta);
+  };
+  return { node, update };
+}
+
+function build(context) {
+  const parts = [head, card, charts, table, settings].map((part) => part(context));
+  const name = { role: "group", "aria-label": "Loss explorer", class: "dpo-explorer" };
+  const root = html("div", name, ...parts.map((part) => part.node));
+  let state;
+  const draw = () => {
+    state = compute(context.model);
+    for (const part of parts) part.update(state);
+  };
+  return { root, draw, summary: () => `${forceText(state)} ${lowestText(state)}` };
+}
+
+export default { render: (context) => mount(context, TRAITS, build) };
