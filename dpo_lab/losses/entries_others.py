@@ -51,7 +51,7 @@ POINTWISE: dict[str, LossSpec] = {
         equation="eq. 7",
         beta=0.1,
         optimum="none finite: the majority's answer goes up, the other down, without end",
-        unconfirmed="eq. 7 and the default beta, which are TRL's",
+        unconfirmed="the default beta, which is that of TRL's list of papers",
     ),
     "apo_down": LossSpec(
         function=pointwise.apo_down,

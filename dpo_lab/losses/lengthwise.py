@@ -142,7 +142,8 @@ def cpo(logps: PairLogps, beta: float, cpo_alpha: float) -> Float[Tensor, "pairs
     """-log sigmoid(beta (log pi_w - log pi_l)) - alpha log pi_w, summed; no reference.
 
     CPO (Xu et al. 2024): L_prefer + L_NLL, the NLL of the chosen answer summed over its tokens.
-    TRL takes the token mean over the micro-batch instead. Sum or mean was not read in the paper.
+    TRL's trainer, by a CPO author, takes the token mean over the micro-batch instead. Whether the
+    paper means the sum was not read in the paper.
     """
     preference = -F.logsigmoid(beta * (logps.policy_chosen - logps.policy_rejected))
     return preference - cpo_alpha * logps.policy_chosen

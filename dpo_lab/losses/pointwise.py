@@ -72,7 +72,8 @@ def apo_zero(logps: PairLogps, beta: float) -> Float[Tensor, "pairs"]:
     """sigmoid(-beta a) + sigmoid(beta b): chosen up, rejected down, bounded.
 
     APO-zero (D'Oosterlinck et al. 2024, eq. 7), plus TRL's constant, so that it is 1 at the
-    reference. The equation's number and the default beta are TRL's, not read in the paper.
+    reference. The equation's number is an author's, in TRL; the default beta is that of TRL's
+    list of papers, not read in the paper.
     """
     return _of_both(apo_zero_answers, logps, beta=beta)
 
