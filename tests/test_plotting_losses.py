@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
+from dpo_lab.plotting.compact import png_of, show
 from dpo_lab.plotting.losses import Panel, draw_bands, draw_moves, draw_panels
 
 matplotlib.use("Agg")
@@ -43,3 +49,29 @@ def test_the_full_dot_is_the_first_place() -> None:
     assert opened.get_xydata().tolist() == [[0.5, 0.7]]
     assert opened.get_markerfacecolor() == "white"
     assert full.get_markerfacecolor() != "white"
+
+
+def test_a_compact_png_is_smaller_and_looks_the_same() -> None:
+    figure = Figure(figsize=(4, 3))
+    draw_panels(
+        figure.subplots(1, 2), [Panel("m", "loss", range(50), {"a": range(50), "b": [3] * 50})]
+    )
+    plain = io.BytesIO()
+    figure.savefig(plain, format="png", dpi=figure.dpi, bbox_inches="tight")
+    packed = png_of(figure)
+    assert len(packed) < 0.5 * len(plain.getvalue())
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=float)
+        for data in (plain.getvalue(), packed)
+    )
+    assert before.shape == after.shape
+    assert abs(before - after).max(axis=-1).mean() < 1.5
+
+
+def test_showing_closes_the_figure(monkeypatch) -> None:
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    figure, _ = plt.subplots()
+    show(figure)
+    assert shown[0].data.startswith(b"\x89PNG")
+    assert not plt.fignum_exists(figure.number)
