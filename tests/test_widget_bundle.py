@@ -7,7 +7,7 @@ import re
 import pytest
 from widget_page import open_page
 
-from dpo_lab.widgets import BoltzmannExplorer
+from dpo_lab.widgets import BoltzmannExplorer, LandscapeExplorer, LossExplorer
 from dpo_lab.widgets._bundle import BundleError, bundle
 
 ENTRY = 'import { one } from "./a.js";\nexport default { one };\n'
@@ -81,8 +81,9 @@ def test_an_entry_has_one_default(tmp_path, entry):
         bundle("entry.js", tmp_path)
 
 
-def test_the_explorer_is_small_and_self_contained():
-    text = BoltzmannExplorer._esm + BoltzmannExplorer._css
+@pytest.mark.parametrize("explorer", [BoltzmannExplorer, LandscapeExplorer, LossExplorer])
+def test_an_explorer_is_small_and_self_contained(explorer):
+    text = explorer._esm + explorer._css
     assert len(text.encode()) < 40_000
     # The name space of SVG is a name, not an address that is fetched.
     assert set(re.findall(r"\w+://[^\s\"')]+", text)) == {"http://www.w3.org/2000/svg"}
@@ -103,7 +104,8 @@ def test_what_stands_in_quotes_survives_the_tightening(chromium, tmp_path):
     )
     joined = bundle("entry.js", tmp_path)
     assert "A comment" not in joined
-    assert "{a:1,\nb:-1?.5:2}" in joined
+    assert "the rest" not in joined
+    assert "{a:1,b:-1?.5:2}" in joined
     page = chromium.new_page()
     open_page(page)
     result = page.evaluate("async (text) => (await importText(text)).default", joined)

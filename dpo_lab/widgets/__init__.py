@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dpo_lab.widgets.boltzmann import BoltzmannExplorer
+from dpo_lab.widgets.landscape import LandscapeExplorer
 from dpo_lab.widgets.losses import LossExplorer
 
-__all__ = ["BoltzmannExplorer", "LossExplorer"]
+__all__ = ["BoltzmannExplorer", "LandscapeExplorer", "LossExplorer"]

@@ -9,9 +9,9 @@ bundler knows one way to import and one to export, each at the start of a line:
 and `export default` in the entry. Any other use of the two words, in comments and strings too,
 raises `BundleError`: a statement that this small reader does not know must not slip by.
 
-The text travels with every explorer in every page and notebook, so lines of comment, indentation
-and blanks around some signs stay behind. What stands between double quotes or backticks is kept as
-it is; a backtick inside a template's `${...}` would be misread, so there is none.
+The text travels with every explorer in every page and notebook, so comments, indentation, some
+ends of lines and blanks around some signs stay behind. What stands between double quotes or
+backticks is kept as it is; a template within a template would be misread, so there is none.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ STATIC = Path(__file__).parent / "static"
 _IMPORT = re.compile(r'^import \{([\w\s,]+)\} from "\./([\w-]+\.js)";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:function|const) (\w+))", re.MULTILINE)
 _DEFAULT = re.compile(r"^export default ", re.MULTILINE)
-_COMMENT = re.compile(r"^\s*//.*\n", re.MULTILINE)
+_COMMENT = re.compile(r"^\s*//.*\n|[ \t]+// [^\"`\n]*$", re.MULTILINE)
 _CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _TEXT = re.compile(r'("(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`)')
-_SIGN = re.compile(r" ?(=>|===?|[,{}?:=]) ?")
+_SIGN = re.compile(r" ?(=>|===?|[,{}?:=+*/<>&|]) ?")
 _CSS_SIGN = re.compile(r"([:,]) | (?=\{)")
-_MARGIN = re.compile(r"^\s+", re.MULTILINE)
+_MARGIN = re.compile(r"(?<=[{(\[,])\n\s*|^\s+", re.MULTILINE)
 _KEYWORD = re.compile(r"^.*\b(?:import|export)\b.*$", re.MULTILINE)
 
 

@@ -40,3 +40,24 @@ def positive(name: str, value: Any) -> float:
     number = numbers(name, [value])[0]
     check_beta(number, name)
     return number
+
+
+def positive_or_none(name: str, value: Any) -> float | None:
+    """The same, or None where the explorer chooses."""
+    return None if value is None else positive(name, value)
+
+
+def probability(name: str, value: Any) -> float:
+    """The value as a float in [0, 1]."""
+    (number,) = numbers(name, [value])
+    if not 0 <= number <= 1:
+        raise InputError(f"{name} must lie in [0, 1], got {number}")
+    return number
+
+
+def two_numbers(name: str, value: Any) -> list[float]:
+    """A point in a plane."""
+    point = numbers(name, value)
+    if len(point) != 2:
+        raise InputError(f"{name} must be two numbers, got {len(point)}")
+    return point

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import anywidget
@@ -11,7 +12,13 @@ from dpo_lab.errors import InputError
 from dpo_lab.losses import ALIASES, LOSSES, LossSpec
 from dpo_lab.losses.entries_others import BATCHWISE
 from dpo_lab.widgets._bundle import bundle, stylesheet
-from dpo_lab.widgets._traits import Checked, numbers, positive
+from dpo_lab.widgets._traits import (
+    Checked,
+    numbers,
+    positive_or_none,
+    probability,
+    two_numbers,
+)
 
 # How the list of losses is grouped: by the module that holds the formula.
 GROUPS = {
@@ -33,14 +40,6 @@ def loss_name(name: str, value: Any) -> str:
     return found
 
 
-def probability(name: str, value: Any) -> float:
-    """The value as a float in [0, 1]."""
-    (number,) = numbers(name, [value])
-    if not 0 <= number <= 1:
-        raise InputError(f"{name} must lie in [0, 1], got {number}")
-    return number
-
-
 def catalogue() -> dict[str, dict[str, str]]:
     """What the explorers say about each loss of one pair, from the library's table."""
     return {name: _entry(spec) for name, spec in LOSSES.items() if name not in BATCHWISE}
@@ -48,10 +47,8 @@ def catalogue() -> dict[str, dict[str, str]]:
 
 def _entry(spec: LossSpec) -> dict[str, str]:
     module = spec.function.__module__.rpartition(".")[2]
-    author, year = spec.paper.rstrip("abcdefghijklmnopqrstuvwxyz"), ""
-    author, year = author[:-4].capitalize(), author[-4:]
-    number = spec.arxiv
-    web = number.startswith("http")
+    author, year = re.findall(r"[a-z]+|\d{4}", spec.paper)[:2]
+    web = spec.arxiv.startswith("http")
     what = {"reference": "a reference", "lengths": "lengths"}
     needs = [what[need] for need in sorted(spec.needs, reverse=True)]
     needs += [f"{key} ({each.meaning})" for key, each in spec.inputs.items() if each.required]
@@ -59,8 +56,8 @@ def _entry(spec: LossSpec) -> dict[str, str]:
         "group": GROUPS[module],
         "formula": (spec.function.__doc__ or "").partition("\n")[0].rstrip("."),
         "summary": spec.summary,
-        "source": f"{author} {year}, {spec.equation}",
-        "address": number if web else f"https://arxiv.org/abs/{number}",
+        "source": f"{author.capitalize()} {year}, {spec.equation}",
+        "address": spec.arxiv if web else f"https://arxiv.org/abs/{spec.arxiv}",
         "needs": ", ".join(needs) or "log-probabilities of the policy alone",
         "optimum": spec.optimum,
     }
@@ -68,17 +65,6 @@ def _entry(spec: LossSpec) -> dict[str, str]:
 
 def _versus(name: str, value: Any) -> str:
     return loss_name(name, value) if value else ""
-
-
-def _beta(name: str, value: Any) -> float | None:
-    return None if value is None else positive(name, value)
-
-
-def _point(name: str, value: Any) -> list[float]:
-    point = numbers(name, value)
-    if len(point) != 2:
-        raise InputError(f"{name} must be two log-ratios, got {len(point)} numbers")
-    return point
 
 
 class LossExplorer(anywidget.AnyWidget):
@@ -103,13 +89,13 @@ class LossExplorer(anywidget.AnyWidget):
     """
 
     _esm = bundle("loss_explorer.js")
-    _css = stylesheet("ui.css", "loss_explorer.css")
+    _css = stylesheet("ui.css", "fields.css", "loss_explorer.css")
 
     loss = Checked(loss_name).tag(sync=True)
     versus = Checked(_versus).tag(sync=True)
-    beta = Checked(_beta).tag(sync=True)
+    beta = Checked(positive_or_none).tag(sync=True)
     settings = traitlets.Dict().tag(sync=True)
-    point = Checked(_point).tag(sync=True)
+    point = Checked(two_numbers).tag(sync=True)
     win_probability = Checked(probability).tag(sync=True)
     # What the reset button goes back to, and what is said about each loss.
     initial = traitlets.Dict().tag(sync=True)
@@ -130,9 +116,9 @@ class LossExplorer(anywidget.AnyWidget):
         state = {
             "loss": loss,
             "versus": _versus("versus", versus),
-            "beta": _beta("beta", beta),
+            "beta": positive_or_none("beta", beta),
             "settings": _settings(loss, settings or {}),
-            "point": _point("point", point),
+            "point": two_numbers("point", point),
             "win_probability": probability("win_probability", win_probability),
         }
         super().__init__(**state, initial=state, catalogue=catalogue(), **widget_options)

@@ -1,7 +1,7 @@
 // The Boltzmann explorer: how beta, rewards and the reference shape the KL-regularised optimum.
 
 import { barChart, frontierChart } from "./charts.js";
-import { logControl, resetButton } from "./controls.js";
+import { betaRow } from "./controls.js";
 import {
   entropy, expectedReward, kl, logNormalise, logPartition, optimalPolicy,
 } from "./maths.js";
@@ -28,19 +28,10 @@ function compute(model) {
 }
 
 function betaControl(context) {
-  const { set, signal } = context;
-  const beta = logControl({ name: "beta", symbol: "β", low: 0.01, high: 100, signal }, (value) =>
-    set("beta", value),
-  );
-  const node = html("div", { class: "dpo-beta" },
-    html("span", { class: "dpo-beta-name", "aria-hidden": "true" }, "β ="),
-    beta.box, beta.slider, resetButton(context),
-    html("div", { class: "dpo-ends", "aria-hidden": "true" },
-      html("span", {}, "0.01 · reward decides"),
-      html("span", {}, "reference decides · 100")),
-    beta.message,
-  );
-  return { node, update: (state) => beta.update(state.beta) };
+  const ends = html("div", { class: "dpo-ends", "aria-hidden": "true" },
+    html("span", {}, "0.01 · reward decides"),
+    html("span", {}, "reference decides · 100"));
+  return betaRow(context, { low: 0.01, high: 100, ends });
 }
 
 function tiles() {

@@ -1,6 +1,8 @@
 // Controls that several explorers share, each with its name for a screen reader.
 
-import { button, formatExact, html, numberBox, OWN_KEYS, setSlider, slider } from "./ui.js";
+import {
+  button, formatExact, html, minus, numberBox, OWN_KEYS, setSlider, setText, slider,
+} from "./ui.js";
 
 const LIMITS = { lowest: 1e-6, highest: 1e6 };
 
@@ -24,10 +26,35 @@ export function logControl({ name, symbol, low, high, signal }, onNumber) {
 }
 
 // Puts back the state that the explorer was made with.
-export function resetButton({ model, set, signal }) {
+function resetButton({ model, set, signal }) {
   return button("Reset", signal, () => {
     for (const [name, value] of Object.entries(model.get("initial"))) set(name, value);
   });
+}
+
+// The row for beta: box, slider and reset, and what the slider's ends mean.
+export function betaRow(context, { low, high, ends = "" }) {
+  const { set, signal } = context;
+  const beta = logControl({ name: "beta", symbol: "β", low, high, signal }, (value) =>
+    set("beta", value));
+  const name = html("span", { class: "dpo-beta-name", "aria-hidden": "true" }, "β =");
+  const parts = [name, beta.box, beta.slider, resetButton(context), ends, beta.message];
+  const node = html("div", { class: "dpo-beta" }, ...parts);
+  return { node, update: (state) => beta.update(state.beta) };
+}
+
+// A slider between its name and its value.
+export function numberRow({ label, signal }, onNumber) {
+  const input = slider({ label, min: 0, max: 1, step: 1, signal }, onNumber);
+  const text = html("span", { class: "dpo-setting" });
+  const caption = html("span", { "aria-hidden": "true" }, label);
+  const node = html("div", { class: "dpo-field" }, caption, input, text);
+  const update = (value, range) => {
+    Object.assign(input, range);
+    setSlider(input, value, minus(formatExact(value)));
+    setText(text, minus(formatExact(value)));
+  };
+  return { node, update };
 }
 
 // A list to choose from. `groups` is [[heading, [[value, text], ...]], ...].

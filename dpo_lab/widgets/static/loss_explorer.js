@@ -1,23 +1,17 @@
 // The loss explorer: any loss of one pair, its two forces, and where labels that disagree lead.
 
-import { choice, logControl, resetButton } from "./controls.js";
+import { betaRow, choice, numberRow } from "./controls.js";
 import { lineChart } from "./line_chart.js";
 import { fieldsOf, valuesAtRest } from "./loss_fields.js";
 import { evaluate, LOSSES } from "./losses.js";
 import { atDifference, lowestDifference, meanLoss, swap } from "./pair.js";
 import { key } from "./plot.js";
-import {
-  formatExact, formatNumber, html, minus, mount, setSlider, setText, slider,
-} from "./ui.js";
+import { AVERAGED, reachOf } from "./reach.js";
+import { formatExact, formatNumber, html, mount, setText } from "./ui.js";
 
 const TRAITS = ["loss", "versus", "beta", "settings", "point", "win_probability"];
 const PAIR = { refChosen: -20, refRejected: -20, chosenLength: 10, rejectedLength: 10 };
 const CELLS = 160;
-// Half the width of the picture, in units of 1 / beta or, where beta is no temperature, in nats.
-const REACH = { hinge: 3, discopop: 3, ipo_sum: 1.5, ipo_avg: 1.5, sppo_hard: 1.5, exo_pair: 10 };
-const NATS = { fdpo_forward_kl: 8, fdpo_alpha: 12, orpo: 6, sft: 6 };
-const AVERAGED = ["ipo_avg", "sigmoid_norm", "simpo", "alphapo", "rainbowpo", "orpo", "sft"];
-
 // Log-probabilities count besides log-ratios: then they must not rise above 0.
 function readsPolicy(name, pair, beta, options) {
   const lower = { ...pair, refChosen: pair.refChosen - 1 };
@@ -43,12 +37,6 @@ function compute(model) {
     ...mean, versus, pair, bare, reach, mean, difference: pair.a - pair.b,
     optimum: lowestDifference(mean, pair, -far(4), far(4)),
   };
-}
-
-function reachOf(name, beta, { a, b, chosenLength, rejectedLength }) {
-  const unit = AVERAGED.includes(name) ? (chosenLength + rejectedLength) / 2 : 1;
-  const nats = name === "slic" ? 3 * beta : NATS[name] ?? (REACH[name] ?? 6) / beta;
-  return Math.max(nats * unit, 2 * Math.abs(a), 2 * Math.abs(b));
 }
 
 // How far u_1 - u_2 may grow around its mean until the first answer has probability 1.
@@ -176,25 +164,17 @@ function settings({ model, set, signal }) {
     else if (name === "b") set("point", [a, value]);
     else set("settings", { ...model.get("settings"), [name]: value });
   };
-  let rows = [];
-  const build = ([name, label, range]) => {
-    const input = slider({ label, ...range, signal }, (value) => change(name, value));
-    const text = html("span", { class: "dpo-setting" });
-    const caption = html("span", { "aria-hidden": "true" }, label);
-    return { name, input, text, node: html("div", { class: "dpo-field" }, caption, input, text) };
-  };
+  let [rows, names] = [[], ""];
   const update = (state) => {
     const fields = fieldsOf(state);
-    if (fields.map(([name]) => name).join() !== rows.map((row) => row.name).join()) {
-      rows = fields.map(build);
+    const now = fields.map(([name]) => name).join();
+    if (now !== names) {
+      rows = fields.map(([name, label]) =>
+        numberRow({ label, signal }, (value) => change(name, value)));
       node.replaceChildren(...rows.map((row) => row.node));
+      names = now;
     }
-    fields.forEach(([, , range, value], i) => {
-      const text = minus(formatExact(value));
-      Object.assign(rows[i].input, range);
-      setSlider(rows[i].input, value, text);
-      setText(rows[i].text, text);
-    });
+    fields.forEach(([, , range, value], i) => rows[i].update(value, range));
   };
   return { node, update };
 }
@@ -214,18 +194,15 @@ function head(context) {
   const none = ["", [["", "no other loss"]]];
   const versus = choice({ label: "compare with", groups: [none, ...entries], signal }, (name) =>
     set("versus", name));
-  const beta = logControl({ name: "beta", symbol: "β", low: 1e-3, high: 10, signal }, (value) =>
-    set("beta", value));
+  const beta = betaRow(context, { low: 1e-3, high: 10 });
   const node = html("div", {},
     html("div", { class: "dpo-choices" },
       html("span", {}, "Loss ", loss.node), html("span", {}, "beside ", versus.node)),
-    html("div", { class: "dpo-beta" },
-      html("span", { class: "dpo-beta-name", "aria-hidden": "true" }, "β ="),
-      beta.box, beta.slider, resetButton(context), beta.message));
+    beta.node);
   const update = (state) => {
     loss.update(state.name);
     versus.update(state.versus);
-    beta.update(state.beta);
+    beta.update(state);
   };
   return { node, update };
 }
