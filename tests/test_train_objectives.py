@@ -13,6 +13,7 @@ from dpo_lab.batching import EncodedResponse, collate, encode_pairs, pair_rows
 from dpo_lab.errors import InputError
 from dpo_lab.logprobs import answer_weights, response_table, sequence_kls, token_logps
 from dpo_lab.models import load_policy, load_tokenizer
+from dpo_lab.sampling import sample_responses
 from dpo_lab.scoring import batch_logits, batch_logps, score_pairs, score_responses
 from dpo_lab.training.examples import (
     Mismatches,
@@ -22,6 +23,7 @@ from dpo_lab.training.examples import (
 )
 from dpo_lab.training.objective import LossConfig
 from dpo_lab.training.preference import PreferenceTrainer
+from dpo_lab.training.sample_metrics import SampleMetrics
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +195,55 @@ def test_ld_dpo_with_full_weight_trains_as_dpo(tiny_model, encoded, tmp_path) ->
         logged.append([row["loss"] for row in trainer.state.log_history if "loss" in row])
     assert logged[0] == pytest.approx(logged[1], abs=1e-5)
     assert logged[0][-1] != pytest.approx(logged[0][0], abs=1e-3)
+
+
+def test_grad_weight_is_the_force_on_the_chosen_answer(tiny_model, encoded, tmp_path) -> None:
+    """beta sigmoid(-m) for DPO; the mean of a logged row is taken over its pairs."""
+    examples = attach_reference(encoded[:4], score_pairs(load_policy(tiny_model), encoded[:4], 0))
+    losses = LossConfig({"dpo": 1.0}, 0.5)
+    trainer = make_trainer(tiny_model, examples, tmp_path, losses, max_steps=3)
+    trainer.train()
+    rows = [row for row in trainer.state.log_history if "loss" in row]
+    assert rows[0]["grad_weight"] == pytest.approx(0.25, abs=1e-6)
+    for row in rows[1:]:  # 4 pairs a step; sigmoid is nearly straight over so small margins
+        force = 0.5 * torch.sigmoid(torch.tensor(-row["rewards/margins"])).item()
+        assert row["grad_weight"] == pytest.approx(force, abs=1e-3)
+    assert rows[-1]["grad_weight"] < 0.249
+
+
+def test_samples_of_the_policy_are_measured_at_each_evaluation(
+    tiny_model, other_model, encoded, tmp_path
+) -> None:
+    """0 where policy and reference are equal; else the mean log-ratio of the policy's answers."""
+    tokenizer, reference = load_tokenizer(tiny_model), load_policy(tiny_model)
+    prompts = ["the soup", "the film", "the park", "the soup"]
+    measure = SampleMetrics(
+        reference,
+        tokenizer,
+        prompts,
+        max_new_tokens=6,
+        gold=lambda prompt, text: float(len(prompt)),
+    )
+    same = measure(load_policy(tiny_model))
+    assert (same["kl/policy"], same["kl/policy_error"]) == pytest.approx((0.0, 0.0), abs=1e-6)
+    assert same["gold/reward"] == pytest.approx(8.0)
+    moved = measure(other_model.float())
+    drawn = sample_responses(
+        other_model.float(), tokenizer, prompts, max_new_tokens=6, progress=False
+    )
+    ratios = torch.stack(
+        [
+            score_responses(m, drawn.encoded, 0, progress=False)
+            for m in (other_model.float(), reference)
+        ]
+    )
+    assert moved["kl/policy"] == pytest.approx((ratios[0] - ratios[1]).mean().item(), abs=1e-4)
+    assert moved["kl/policy"] > 0.05
+
+    examples = attach_reference(encoded, score_pairs(reference, encoded, 0))
+    trainer = make_trainer(tiny_model, examples, tmp_path, LossConfig({"dpo": 1.0}, 0.5))
+    trainer.sample_metrics = measure
+    row = trainer.evaluate(examples[:8])
+    logged = trainer.state.log_history[-1]
+    assert logged["eval_loss"] == row["eval_loss"]
+    assert logged["kl/policy"] == pytest.approx(0.0, abs=1e-6)

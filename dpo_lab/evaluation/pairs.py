@@ -99,7 +99,7 @@ def mean_pair_loss(
     pad_id: int,
     *,
     loss: str | Mapping[str, float] = "dpo",
-    beta: float = 0.1,
+    beta: float | None = None,
     batch_size: int = 16,
     **options: float,
 ) -> float:

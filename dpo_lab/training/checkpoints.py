@@ -77,6 +77,7 @@ class ReadableProgress(ProgressCallback):
     """transformers' bar, with a logged row's metrics under TRL's names, one group a line."""
 
     GROUPS = ("loss", "rewards", "logps", "logps_ref", "logratios", "lengths")
+    GROUPS += ("kl", "gold", "cut", "grad_weight")
 
     def on_log(
         self,

@@ -14,6 +14,7 @@ from dpo_lab.training.objective import LossConfig
 # TRL's default for a real model; a small one made here needs larger steps.
 LEARNING_RATE_GIVEN_MODEL = 1e-6
 LEARNING_RATE_NEW_MODEL = 1e-4
+SAMPLE_PROMPTS = 64
 
 
 def option(default: Any, text: str) -> Any:
@@ -70,6 +71,12 @@ class TrainConfig:
     logging_steps: int = option(10, "optimiser steps between two logged rows")
     eval_steps: int = option(50, "optimiser steps between two evaluations")
     save_steps: int = option(50, "optimiser steps between two checkpoints")
+    sample_prompts: int | None = option(
+        None,
+        "held-out prompts that the policy answers at each evaluation, to measure its KL and "
+        "length; default: 64 for a model made here, 0 with --model",
+    )
+    max_new_tokens: int = option(64, "tokens of such an answer at most")
     report_to: str = option("none", "tracker, as transformers names it (tensorboard, wandb, ...)")
     seed: int = option(0, "seed of everything random")
 
@@ -89,6 +96,10 @@ class TrainConfig:
             raise InputError(f"eval_fraction must lie in (0, 1), got {self.eval_fraction}")
         if self.max_steps == 0 or self.max_steps < -1:
             raise InputError(f"max_steps must be -1 or at least 1, got {self.max_steps}")
+        if self.sample_prompts is not None and (
+            self.sample_prompts < 0 or self.sample_prompts == 1
+        ):
+            raise InputError(f"sample_prompts must be 0 or at least 2, got {self.sample_prompts}")
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -145,6 +156,12 @@ class TrainConfig:
                 "micro-batch and needs at least 2, got 1"
             )
 
+    def prompts_to_sample(self) -> int:
+        """How many prompts the policy answers at each evaluation."""
+        if self.sample_prompts is not None:
+            return self.sample_prompts
+        return SAMPLE_PROMPTS if self.model is None else 0
+
     def preference_learning_rate(self) -> float:
         """The learning rate that is used."""
         if self.learning_rate is not None:
@@ -159,6 +176,7 @@ _POSITIVE = (
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
     "max_length",
+    "max_new_tokens",
     "logging_steps",
     "eval_steps",
     "save_steps",

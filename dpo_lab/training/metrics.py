@@ -54,6 +54,23 @@ def answer_metrics(
     return values | _kl(extra)
 
 
+def gradient_weight(
+    logps: PairLogps | AnswerLogps, output: LossOutput | AnswerOutput
+) -> dict[str, Tensor]:
+    """grad_weight: how hard the loss pushes each chosen (or single) answer up.
+
+    Minus the derivative of the loss by log pi: beta sigmoid(-m) for DPO, negative where an
+    answer is pushed down. Nothing without a gradient, and for a loss of token tables.
+    """
+    policy = logps.policy if isinstance(logps, AnswerLogps) else logps.policy_chosen
+    if not output.losses.requires_grad:
+        return {}
+    (slope,) = torch.autograd.grad(
+        output.losses.sum(), policy, retain_graph=True, allow_unused=True
+    )
+    return {} if slope is None else {"grad_weight": -slope}
+
+
 def _kl(extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {"kl": extra["mismatched_logratios"]} if "mismatched_logratios" in extra else {}
 

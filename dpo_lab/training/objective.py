@@ -58,6 +58,11 @@ class LossConfig:
         """Beta of the logged rewards: the given one, else the first loss's own."""
         return find_loss(next(iter(self.weights))).beta if self.beta is None else self.beta
 
+    @property
+    def settled_beta(self) -> float | None:
+        """Beta to write down: of one loss its own where none was given; several have several."""
+        return self.reward_beta if len(self.weights) == 1 else self.beta
+
     def has(self, name: str) -> bool:
         """Whether the loss `name` of the table is among the losses, under any of its names."""
         return any(find_loss(given) is find_loss(name) for given in self.weights)

@@ -25,8 +25,9 @@ from dpo_lab.losses import AnswerLogps, AnswerOutput, LossOutput, PairLogps
 from dpo_lab.models import disable_dropout
 from dpo_lab.scoring import batch_logits, batch_logps
 from dpo_lab.training.examples import MISMATCHED, PreferenceCollator
-from dpo_lab.training.metrics import Means, pair_metrics
+from dpo_lab.training.metrics import Means, gradient_weight, pair_metrics
 from dpo_lab.training.objective import LossConfig, Objective, inputs_from_logits
+from dpo_lab.training.sample_metrics import SampleMetrics
 
 STEP_ZERO_TOLERANCE = 1e-3
 STEP_ZERO_ROUNDING = 1e-6  # of float32, for losses that are large at the reference
@@ -37,7 +38,8 @@ class PreferenceTrainer(Trainer):
     """Trains a policy on `PreferenceExample`s with the losses of a `LossConfig`.
 
     `reference`: a frozen model, for losses that need more of it than sums. Logs the means of
-    `metrics.pair_metrics` since the last log.
+    `metrics.pair_metrics` since the last log, `grad_weight` in training, and with each evaluation
+    what `sample_metrics` measures.
     """
 
     collator = PreferenceCollator
@@ -49,6 +51,7 @@ class PreferenceTrainer(Trainer):
         loss_config: LossConfig,
         pad_id: int,
         reference: PreTrainedModel | None = None,
+        sample_metrics: SampleMetrics | None = None,
         **kwargs: Any,
     ) -> None:
         disable_dropout(model)
@@ -57,6 +60,7 @@ class PreferenceTrainer(Trainer):
         self.loss_config = loss_config
         self.objective = Objective(loss_config)
         self.reference = None if reference is None else reference.to(args.device).eval()
+        self.sample_metrics = sample_metrics
         self._means = {"train": Means(), "eval": Means()}
 
     def batch_logps(
@@ -116,7 +120,8 @@ class PreferenceTrainer(Trainer):
     ) -> Tensor | tuple[Tensor, dict]:
         logps, extra = self.batch_logps(model, inputs)
         logps, output = self.evaluate_loss(logps, extra, training=model.training)
-        self._means["train" if model.training else "eval"].add(self.metrics(logps, output, extra))
+        values = self.metrics(logps, output, extra) | gradient_weight(logps, output)
+        self._means["train" if model.training else "eval"].add(values)
         loss = output.losses.mean()
         return (loss, {}) if return_outputs else loss
 
@@ -137,6 +142,8 @@ class PreferenceTrainer(Trainer):
                 means = self._means[mode].take(self._sum_over_processes)
                 logs.update({prefix + name: mean for name, mean in means.items()})
                 break
+        if "eval_loss" in logs and self.sample_metrics is not None:
+            logs.update(self.sample_metrics(self.accelerator.unwrap_model(self.model)))
         super().log(logs, start_time)
 
     def check_step_zero(self) -> float:

@@ -32,6 +32,7 @@ from dpo_lab.models import (
     train_tokenizer,
 )
 from dpo_lab.pairs import PreferencePair, UnpairedExample
+from dpo_lab.reviews import true_reward
 from dpo_lab.training.checkpoints import (
     CheckpointMarker,
     MetricsFile,
@@ -41,6 +42,7 @@ from dpo_lab.training.checkpoints import (
 from dpo_lab.training.config import TrainConfig
 from dpo_lab.training.run_data import EncodedData, RunData, Say, encode, load_data
 from dpo_lab.training.run_folder import RunFolder
+from dpo_lab.training.sample_metrics import SampleMetrics
 from dpo_lab.training.sft import SFTConfig, train_sft
 from dpo_lab.training.surroundings import peak_memory, surroundings
 from dpo_lab.training.task import Task, TaskExamples, prepare_task
@@ -61,7 +63,7 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
         run.check_free()
     data = load_data(config, say)
     losses = config.loss_config()
-    settled = replace(config, resume=False, beta=losses.reward_beta, loss=list(losses.weights))
+    settled = replace(config, resume=False, beta=losses.settled_beta, loss=list(losses.weights))
     facts = {"config": asdict(settled), "data": data.facts}
     if config.resume:
         _check_same_run(record, facts)
@@ -80,12 +82,13 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
         facts["reference_sha256"] = model_hash(reference)
         reference.to("cuda" if torch.cuda.is_available() else "cpu")
     parts = task.examples(reference)
-    if not losses.needs_reference_model:
-        reference = None
+    in_training = reference if losses.needs_reference_model else None
+    measure = _sample_metrics(config, data, reference, start_from, tokenizer)
+    del reference
     policy = load_policy(start_from)
-    _preference_stage(config, run, policy, task, parts, reference, say)
+    _preference_stage(config, run, policy, task, parts, in_training, measure, say)
     if losses.needs_reference:
-        after = reference or load_policy(config.reference or start_from)
+        after = in_training or load_policy(config.reference or start_from)
         if model_hash(after) != facts["reference_sha256"]:
             raise RuntimeError("the reference changed during the run; its results mean nothing")
     run.save_model(run.model, policy, tokenizer)
@@ -144,6 +147,27 @@ def _supervised_stage(
     return str(run.reference)
 
 
+def _sample_metrics(
+    config: TrainConfig,
+    data: RunData,
+    reference: PreTrainedModel | None,
+    start_from: str,
+    tokenizer: PreTrainedTokenizerBase,
+) -> SampleMetrics | None:
+    """What measures the policy's own answers, against the model that training starts from."""
+    count = config.prompts_to_sample()
+    if not count:
+        return None
+    return SampleMetrics(
+        freeze_reference(load_policy(start_from)) if reference is None else reference,
+        tokenizer,
+        [example.prompt for example in data.held_out[:count]],
+        max_new_tokens=config.max_new_tokens,
+        seed=config.seed,
+        gold=true_reward if config.pairs is None else None,
+    )
+
+
 def _preference_stage(
     config: TrainConfig,
     run: RunFolder,
@@ -151,6 +175,7 @@ def _preference_stage(
     task: Task,
     parts: TaskExamples,
     reference: PreTrainedModel | None,
+    measure: SampleMetrics | None,
     say: Say,
 ) -> None:
     set_seed(config.seed)
@@ -160,6 +185,7 @@ def _preference_stage(
         task.losses,
         task.pad_id,
         reference=reference,
+        sample_metrics=measure,
         train_dataset=parts.train,
         eval_dataset=parts.held_out,
         callbacks=[MetricsFile(run), CheckpointMarker()],

@@ -1,0 +1,80 @@
+"""What the policy itself would say, measured while it trains: KL, length, true reward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from dpo_lab.batching import padding_id
+from dpo_lab.evaluation import estimate, sampled_kl
+from dpo_lab.pair_types import Prompt
+from dpo_lab.sampling import sample_responses
+from dpo_lab.scoring import score_responses
+
+Gold = Callable[[Prompt, str], float]
+
+
+class SampleMetrics:
+    """Draws one answer to each of a fixed set of prompts and measures it.
+
+        measure = SampleMetrics(reference, tokenizer, prompts, seed=0)
+        measure(policy)      # {"kl/policy": ..., "kl/policy_error": ..., ...}
+
+    kl/policy: KL(pi || pi_ref) in nats, the unbiased estimate k1 on the policy's own samples,
+    with its standard error. lengths/policy: tokens, EOS included. cut/policy: share of answers
+    that reached `max_new_tokens`. gold/reward: the true reward, where a world knows it. The same
+    seed is used each time, so two policies that are equal give equal numbers.
+    """
+
+    def __init__(
+        self,
+        reference: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int = 64,
+        batch_size: int = 32,
+        seed: int = 0,
+        gold: Gold | None = None,
+    ) -> None:
+        self.reference, self.tokenizer, self.prompts = reference, tokenizer, list(prompts)
+        self.max_new_tokens, self.batch_size, self.seed = max_new_tokens, batch_size, seed
+        self.gold = gold
+
+    def __call__(self, policy: PreTrainedModel) -> dict[str, float]:
+        """The metrics of `policy` as it is now."""
+        drawn = sample_responses(
+            policy,
+            self.tokenizer,
+            self.prompts,
+            max_new_tokens=self.max_new_tokens,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            progress=False,
+        )
+        self.reference.to(policy.device)
+        logps, ref_logps = (
+            score_responses(
+                model,
+                drawn.encoded,
+                padding_id(self.tokenizer),
+                batch_size=self.batch_size,
+                progress=False,
+            )
+            for model in (policy, self.reference)
+        )
+        kl = sampled_kl(logps, ref_logps).k1
+        lengths = [len(row.input_ids) - row.prompt_length for row in drawn.encoded]
+        metrics = {
+            "kl/policy": kl.value,
+            "kl/policy_error": kl.error,
+            "lengths/policy": sum(lengths) / len(lengths),
+            "cut/policy": drawn.share_cut,
+        }
+        if self.gold is not None:
+            rewards = [self.gold(*row) for row in zip(drawn.prompts, drawn.texts, strict=True)]
+            gold = estimate(torch.tensor(rewards, dtype=torch.float64))
+            metrics |= {"gold/reward": gold.value, "gold/reward_error": gold.error}
+        return metrics
