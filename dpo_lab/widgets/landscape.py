@@ -78,9 +78,9 @@ class LandscapeExplorer(anywidget.AnyWidget):
         *,
         beta: Any = None,
         point: Any = (-10.0, 10.0),
-        win_probability: float = 0.8,
+        win_probability: Any = 0.8,
         penalised: bool = False,
-        c: float = 0.05,
+        c: Any = 0.05,
         half_width: Any = None,
         **widget_options: Any,
     ) -> None:

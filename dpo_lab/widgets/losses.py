@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import anywidget
@@ -10,6 +11,7 @@ import traitlets
 
 from dpo_lab.errors import InputError
 from dpo_lab.losses import ALIASES, LOSSES, LossSpec
+from dpo_lab.losses.checking import settle_options
 from dpo_lab.losses.entries_others import BATCHWISE
 from dpo_lab.widgets._bundle import bundle, stylesheet
 from dpo_lab.widgets._traits import (
@@ -67,6 +69,28 @@ def _versus(name: str, value: Any) -> str:
     return loss_name(name, value) if value else ""
 
 
+def _settings(loss: str, given: Mapping[str, Any]) -> dict[str, float]:
+    """Options, inputs and facts of the pair for one loss, each inside its interval."""
+    spec = LOSSES[loss]
+    known = [*spec.options, *spec.inputs, *PAIR_SETTINGS]
+    for key in given:
+        if key not in known:
+            raise InputError(f"loss {loss!r} has no setting {key!r}; known: {', '.join(known)}")
+    settled = _finite("settings", given)
+    options = {key: value for key, value in settled.items() if key in spec.options}
+    settle_options(loss, spec, spec.beta, options)
+    for key, value in settled.items():
+        if key.startswith("ref") and value > 0:
+            raise InputError(f"{key} is a log-probability and must be at most 0, got {value}")
+        if key.endswith("Length") and value < 1:
+            raise InputError(f"{key} must be at least 1: a response holds its EOS, got {value}")
+    return settled
+
+
+def _finite(name: str, given: Mapping[str, Any]) -> dict[str, float]:
+    return {key: numbers(f"{name}.{key}", [value])[0] for key, value in given.items()}
+
+
 class LossExplorer(anywidget.AnyWidget):
     """Any loss of one pair over the difference of log-ratios, with its forces and its optimum.
 
@@ -94,7 +118,7 @@ class LossExplorer(anywidget.AnyWidget):
     loss = Checked(loss_name).tag(sync=True)
     versus = Checked(_versus).tag(sync=True)
     beta = Checked(positive_or_none).tag(sync=True)
-    settings = traitlets.Dict().tag(sync=True)
+    settings = Checked(_finite).tag(sync=True)
     point = Checked(two_numbers).tag(sync=True)
     win_probability = Checked(probability).tag(sync=True)
     # What the reset button goes back to, and what is said about each loss.
@@ -107,9 +131,9 @@ class LossExplorer(anywidget.AnyWidget):
         *,
         versus: str = "",
         beta: Any = None,
-        settings: dict[str, float] | None = None,
+        settings: Mapping[str, Any] | None = None,
         point: Any = (1.0, -1.0),
-        win_probability: float = 0.8,
+        win_probability: Any = 0.8,
         **widget_options: Any,
     ) -> None:
         loss = loss_name("loss", loss)
@@ -122,11 +146,3 @@ class LossExplorer(anywidget.AnyWidget):
             "win_probability": probability("win_probability", win_probability),
         }
         super().__init__(**state, initial=state, catalogue=catalogue(), **widget_options)
-
-
-def _settings(loss: str, given: dict[str, float]) -> dict[str, float]:
-    known = [*LOSSES[loss].options, *LOSSES[loss].inputs, *PAIR_SETTINGS]
-    for key in given:
-        if key not in known:
-            raise InputError(f"loss {loss!r} has no setting {key!r}; known: {', '.join(known)}")
-    return {key: numbers(key, [value])[0] for key, value in given.items()}

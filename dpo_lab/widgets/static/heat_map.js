@@ -13,7 +13,7 @@ const PIXELS = 224;
 // `update(evaluate, half)` draws evaluate(x, y) over [-half, half] in both; y points up.
 export function heatMap(format) {
   const canvas = html("canvas", { width: PIXELS, height: PIXELS, "aria-hidden": "true" });
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true }); // drawn by the CPU
   const image = context.createImageData(PIXELS, PIXELS);
   const words = new Uint32Array(image.data.buffer);
   const paint = COLORS.map((color) => {

@@ -144,7 +144,7 @@ function landscape({ model, set, signal }) {
   };
   const plot = html("div", { class: "dpo-plot" }, land.canvas, node);
   const legend = html("div", { class: "dpo-legend" },
-    key("dpo-key-point", "point"), key("dpo-key-arrow", "downhill force, length as its root"),
+    key("dpo-key-point", "point"), key("dpo-key-arrow", "force downhill; its length is the root of its size"),
     key("dpo-key-path", "steepest descent"), key("dpo-key-null", "direction (1, 1)"));
   const scaled = html("div", {}, legend,
     html("div", { class: "dpo-faint" }, "loss at the bands' edges"), land.scale);
