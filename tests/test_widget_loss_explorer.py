@@ -166,7 +166,7 @@ class TestNumbers:
             state = assert_agrees(page)
             assert (state["loss"], state["beta"]) == (name, None)
             assert page.box.input_value() == f"{LOSSES[name].beta:g}"
-            card = page.page.locator(".dpo-card").inner_text()
+            card = page.page.locator(".dpo-card").first.inner_text()
             assert about[name]["formula"] in card
             assert about[name]["summary"] in card
             link = page.page.locator(".dpo-card a")
@@ -276,7 +276,15 @@ class TestPictures:
         page.drawn()
         drawn = page.page.evaluate(CURVES)
         assert set(drawn.values()) == {161}
-        assert page.page.locator(".dpo-legend").first.inner_text().endswith("ipo_sum")
+        # At beta = .1 over 60 nats IPO reaches 65^2 and DPO's mean 6: the legend names the factor.
+        legends = page.page.locator(".dpo-legend").all_inner_texts()
+        assert legends[0].endswith("ipo_sum × 0.001")
+        assert legends[1].endswith("ipo_sum × 0.0008")
+        other.select_option("cdpo")
+        page.drawn()
+        assert page.page.locator(".dpo-legend").first.inner_text().endswith("cdpo")
+        other.select_option("ipo_sum")
+        page.drawn()
         assert page.state()["versus"] == "ipo_sum"
         assert_agrees(page)
 

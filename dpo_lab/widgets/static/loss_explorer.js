@@ -3,7 +3,7 @@
 import { betaRow, choice, numberRow } from "./controls.js";
 import { lineChart } from "./line_chart.js";
 import { fieldsOf, valuesAtRest } from "./loss_fields.js";
-import { evaluate, LOSSES } from "./losses.js";
+import { BATCH_LOSSES, evaluate, LOSSES } from "./losses.js";
 import { atDifference, lowestDifference, meanLoss, swap } from "./pair.js";
 import { key } from "./plot.js";
 import { AVERAGED, reachOf } from "./reach.js";
@@ -66,6 +66,17 @@ function curves({ name, versus, beta, options, pair, mean, reach }) {
   };
 }
 
+// Draws the curves of the other loss in the range of the first ones; its factor is returned.
+function fit(drawn, own, others) {
+  const reach = (names) =>
+    Math.max(...names.flatMap((name) => drawn[name].map(([, value]) => Math.abs(value))));
+  const ratio = reach(own) / reach(others);
+  if (!(ratio < 0.25 || ratio > 4)) return 1;
+  const factor = Number(ratio.toPrecision(1));
+  for (const name of others) drawn[name] = drawn[name].map(([x, y]) => [x, factor * y]);
+  return factor;
+}
+
 function charts({ set, model, signal }) {
   const pick = (difference) => {
     const { a, b } = atDifference(compute(model).pair, difference);
@@ -80,18 +91,28 @@ function charts({ set, model, signal }) {
     key("dpo-key-value", "lowest"));
   forces.legend.append(
     key("dpo-key-up", "on chosen, up"), key("dpo-key-down", "on rejected, down"));
-  const versus = key("dpo-key-versus", "");
-  losses.legend.append(versus);
+  const keys = [losses, forces].map((chart) => {
+    const node = key("dpo-key-versus", "");
+    chart.legend.append(node);
+    return node;
+  });
   const update = (state) => {
     const { difference: x, pair, mean, optimum, reach } = state;
     const drawn = curves(state);
+    const factors = [
+      fit(drawn.losses, ["one", "mean"], ["versus"]),
+      fit(drawn.forces, ["up", "down"], ["versus-up", "versus-down"]),
+    ];
     const at = (difference) => meanLoss(mean, atDifference(pair, difference)).loss;
     const { da, db } = meanLoss({ ...mean, p: 1 }, pair);
     const low = optimum === null ? null : [optimum, at(optimum)];
     losses.update(reach, drawn.losses, [[x, at(x)]], low);
     forces.update(reach, drawn.forces, [[x, -da], [x, db]], null);
-    setText(versus.lastChild, state.versus);
-    versus.hidden = !state.versus;
+    keys.forEach((node, i) => {
+      const text = factors[i] === 1 ? state.versus : `${state.versus} × ${factors[i]}`;
+      setText(node.lastChild, text);
+      node.hidden = !state.versus;
+    });
     losses.describe(lowestText(state));
     forces.describe(forceText(state));
   };
@@ -210,7 +231,9 @@ function head(context) {
 function build(context) {
   const parts = [head, card, charts, table, settings].map((part) => part(context));
   const name = { role: "group", "aria-label": "Loss explorer", class: "dpo-explorer" };
-  const root = html("div", name, ...parts.map((part) => part.node));
+  const note = html("p", { class: "dpo-card" }, `Not here: ${BATCH_LOSSES.join(", ")}. They mix ` +
+    "the pairs of a batch. For one pair AOT is cdpo with its own label smoothing, 0 at first.");
+  const root = html("div", name, ...parts.map((part) => part.node), note);
   let state;
   const draw = () => {
     state = compute(context.model);
