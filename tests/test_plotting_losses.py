@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dpo_lab.plotting.compact import png_of, show
+from dpo_lab.plotting.compact import show
 from dpo_lab.plotting.losses import Panel, draw_bands, draw_moves, draw_panels
 
 matplotlib.use("Agg")
@@ -58,7 +58,7 @@ def test_a_compact_png_is_smaller_and_looks_the_same() -> None:
     )
     plain = io.BytesIO()
     figure.savefig(plain, format="png", dpi=figure.dpi, bbox_inches="tight")
-    packed = png_of(figure)
+    packed = show(figure)._repr_png_()
     assert len(packed) < 0.5 * len(plain.getvalue())
     before, after = (
         np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=float)
@@ -68,10 +68,9 @@ def test_a_compact_png_is_smaller_and_looks_the_same() -> None:
     assert abs(before - after).max(axis=-1).mean() < 1.5
 
 
-def test_showing_closes_the_figure(monkeypatch) -> None:
-    shown = []
-    monkeypatch.setattr("IPython.display.display", shown.append)
+def test_showing_closes_the_figure_and_says_the_same_each_time() -> None:
     figure, _ = plt.subplots()
-    show(figure)
-    assert shown[0].data.startswith(b"\x89PNG")
+    shown = show(figure)
+    assert shown._repr_png_().startswith(b"\x89PNG")
+    assert repr(shown) == "<a figure>"
     assert not plt.fignum_exists(figure.number)
