@@ -1,4 +1,4 @@
-"""The command `dpo-lab`: train, score, landscape, inspect.
+"""The command `dpo-lab`: train, score, diagnose, landscape, inspect.
 
 Each command is a frozen dataclass of settings and one function; the options are made from the
 dataclass. A mistake of the user's ends with one message and exit code 2, never with a traceback.
@@ -21,6 +21,7 @@ from dpo_lab.errors import InputError
 COMMANDS = {
     "train": "train a model on preference pairs, from pairs to curves",
     "score": "log-probabilities and implicit rewards of pairs under any policy and reference",
+    "diagnose": "read a run's curves and say in words what they show",
     "landscape": "the loss on a plane through a finished run's weights, and what it cost",
     "inspect": "show one pair's tokens: prompt, response, BOS and EOS",
 }
@@ -60,7 +61,12 @@ def _command(name: str) -> tuple[type, Callable[[Any], None]]:
         from dpo_lab.training.run_landscape import LandscapeConfig
 
         return LandscapeConfig, _landscape
-    return {"score": (ScoreConfig, score), "inspect": (InspectConfig, inspect_pair)}[name]
+    light = {
+        "score": (ScoreConfig, score),
+        "diagnose": (DiagnoseConfig, diagnose_run),
+        "inspect": (InspectConfig, inspect_pair),
+    }
+    return light[name]
 
 
 def _parse(command: str, config_class: type, options: Sequence[str]) -> Any:
@@ -82,6 +88,28 @@ def _train(config: Any) -> None:
     run = RunFolder(config.output_dir)
     save_curves(run.read_metrics(), run.curves_file)
     print(f"\nmodel, metrics and curves: {run.root}")
+
+
+@dataclass(frozen=True)
+class DiagnoseConfig:
+    """Everything that `dpo-lab diagnose` can be told."""
+
+    run: str = "dpo-lab-run"
+
+
+def diagnose_run(config: DiagnoseConfig) -> None:
+    """Print what the run in a folder shows, each finding with its numbers."""
+    from dpo_lab.diagnosis import diagnose
+    from dpo_lab.training.run_folder import RunFolder
+
+    run = RunFolder(config.run)
+    record = run.open_existing()
+    rows = run.read_metrics()
+    findings = diagnose(rows, record)
+    for finding in findings:
+        print(f"{finding}\n")
+    unfinished = "" if record.get("status") == "complete" else "; the run is not finished"
+    print(f"{len(rows)} logged rows, {len(findings) or 'no'} findings{unfinished}")
 
 
 def _landscape(config: Any) -> None:

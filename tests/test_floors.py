@@ -18,7 +18,7 @@ FLOORS = {
     1: "pair_types pair_rows pair_files pair_sets pairs encoded token_text encoding batching "
     "scoring sampling worlds sequences reviews panda models",
     # doing
-    2: "training evaluation",
+    2: "training evaluation diagnosis",
     # what people see
     3: "plotting widgets exercises notebook cli __main__",
 }

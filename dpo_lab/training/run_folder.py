@@ -66,9 +66,14 @@ class RunFolder:
         write_atomically(self.run_file, json.dumps(content, indent=2) + "\n")
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """All rows of metrics.jsonl."""
-        lines = self.metrics_file.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        """All rows of metrics.jsonl. Raises `InputError` where there is none, or a torn line."""
+        try:
+            lines = self.metrics_file.read_text(encoding="utf-8").splitlines()
+            return [json.loads(line) for line in lines]
+        except FileNotFoundError:
+            raise InputError(f"{self.metrics_file}: there is no such file yet") from None
+        except ValueError as error:
+            raise InputError(f"{self.metrics_file}: a line is not JSON ({error})") from error
 
     def write_metrics(self, rows: Iterable[Mapping[str, float]]) -> None:
         """Replace metrics.jsonl in one step."""
