@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import shutil
 
 import numpy as np
 import pytest
 import torch
-from widget_page import open_page
+from widget_page import open_modules
 
 from dpo_lab import bradley_terry
 from dpo_lab.population import uniform_pairs
 from dpo_lab.tabular import TabularLoss, descend, expected_preferences
-from dpo_lab.widgets._bundle import STATIC, bundle
 from dpo_lab.widgets.tables import TABLE_LOSSES
 from dpo_lab.worlds import t8
 
@@ -21,14 +19,11 @@ pytestmark = pytest.mark.browser
 
 NAMES, REF, REWARDS = t8()
 SOFT = expected_preferences(uniform_pairs(8), bradley_terry.win_matrix(REWARDS))
-ENTRY = (
-    'import { descent, expectedPreferences, tabularLoss } from "./tabular.js";\n'
-    "export default { descent, expectedPreferences, tabularLoss };\n"
-)
+MODULES = {"tabular.js": "descent, expectedPreferences, tabularLoss"}
 FOLLOW = """
 ([name, ref, preferences, beta, options, optimiser, rate, record]) => {
-  const loss = tables.tabularLoss(name, ref, preferences, beta, options);
-  const run = tables.descent(ref, rate, optimiser);
+  const loss = tested.tabularLoss(name, ref, preferences, beta, options);
+  const run = tested.descent(ref, rate, optimiser);
   const [policies, losses] = [[], []];
   for (const stop of record) {
     while (run.steps() < stop) if (run.step(loss) === false) return { broken: run.steps() };
@@ -43,16 +38,8 @@ RATES = {"sgd": 1.0, "adam": 0.01}
 
 @pytest.fixture(scope="module")
 def page(chromium, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("modules")
-    for module in STATIC.glob("*.js"):
-        shutil.copy(module, folder)
-    (folder / "entry.js").write_text(ENTRY, encoding="utf-8")
     page = chromium.new_page()
-    open_page(page)
-    page.evaluate(
-        "async (text) => { window.tables = (await importText(text)).default; }",
-        bundle("entry.js", folder),
-    )
+    open_modules(page, tmp_path_factory.mktemp("modules"), MODULES)
     yield page
     page.close()
 
@@ -137,7 +124,7 @@ def test_preferences_are_pythons(page):
     wins = bradley_terry.win_matrix(REWARDS)
     for flip_rate in (0.0, 0.2, 1.0):
         shown = page.evaluate(
-            "(given) => tables.expectedPreferences(...given)",
+            "(given) => tested.expectedPreferences(...given)",
             [uniform_pairs(8).tolist(), wins.tolist(), flip_rate],
         )
         expected = expected_preferences(uniform_pairs(8), wins, flip_rate)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from anywidget import AnyWidget
 
 from dpo_lab import boltzmann
+from dpo_lab.widgets._bundle import STATIC, bundle
 
 if TYPE_CHECKING:  # playwright may be absent: then the tests that need it are skipped
     from playwright.sync_api import Browser, Page
@@ -62,6 +65,18 @@ def open_explorer(page: Page, explorer: AnyWidget, *, theme: str | None = None) 
     own = set(explorer.trait_names(sync=True)) - set(AnyWidget.class_trait_names(sync=True))
     state = explorer.get_state([name for name in own if not name.startswith("_")])
     page.evaluate("([esm, state]) => start(esm, state)", [explorer._esm, state])
+
+
+def open_modules(page: Page, folder: Path, modules: dict[str, str]) -> None:
+    """Put exports of the explorers' modules, {file: "names"}, on `page` as `window.tested`."""
+    for module in STATIC.glob("*.js"):
+        shutil.copy(module, folder)
+    lines = [f'import {{ {names} }} from "./{file}";' for file, names in modules.items()]
+    lines.append(f"export default {{ {', '.join(modules.values())} }};")
+    (folder / "entry.js").write_text("\n".join(lines), encoding="utf-8")
+    open_page(page)
+    text = bundle("entry.js", folder)
+    page.evaluate("async (text) => { window.tested = (await importText(text)).default; }", text)
 
 
 READ = """

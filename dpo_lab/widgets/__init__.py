@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dpo_lab.widgets.beta import BetaExplorer
 from dpo_lab.widgets.boltzmann import BoltzmannExplorer
 from dpo_lab.widgets.landscape import LandscapeExplorer
 from dpo_lab.widgets.losses import LossExplorer
 
-__all__ = ["BoltzmannExplorer", "LandscapeExplorer", "LossExplorer"]
+__all__ = ["BetaExplorer", "BoltzmannExplorer", "LandscapeExplorer", "LossExplorer"]

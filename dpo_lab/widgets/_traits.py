@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import traitlets
@@ -61,3 +61,15 @@ def two_numbers(name: str, value: Any) -> list[float]:
     if len(point) != 2:
         raise InputError(f"{name} must be two numbers, got {len(point)}")
     return point
+
+
+def one_of(known: Iterable[str]) -> Callable[[str, Any], str]:
+    """A check that takes these texts alone."""
+    words = tuple(known)
+
+    def check(name: str, value: Any) -> str:
+        if value not in words:
+            raise InputError(f"{name} must be one of {', '.join(words)}, got {value!r:.80}")
+        return value
+
+    return check

@@ -26,7 +26,7 @@ export function logControl({ name, symbol, low, high, signal }, onNumber) {
 }
 
 // Puts back the state that the explorer was made with.
-function resetButton({ model, set, signal }) {
+export function resetButton({ model, set, signal }) {
   return button("Reset", signal, () => {
     for (const [name, value] of Object.entries(model.get("initial"))) set(name, value);
   });
@@ -57,12 +57,12 @@ export function numberRow({ label, signal }, onNumber) {
   return { node, update };
 }
 
-// A list to choose from. `groups` is [[heading, [[value, text], ...]], ...].
+// A list to choose from. `groups` is [[heading, [[value, text], ...]], ...]; "" is no heading.
 export function choice({ label, groups, signal }, onChoice) {
   const node = html("select", { class: "dpo-choice", "aria-label": label, ...OWN_KEYS });
   for (const [heading, entries] of groups) {
     const options = entries.map(([value, text]) => html("option", { value }, text));
-    node.append(html("optgroup", { label: heading }, ...options));
+    node.append(...(heading ? [html("optgroup", { label: heading }, ...options)] : options));
   }
   node.addEventListener("change", () => onChoice(node.value), { signal });
   return { node, update: (value) => { if (node.value !== value) node.value = value; } };
