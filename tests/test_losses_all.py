@@ -130,6 +130,22 @@ def test_the_defaults_of_the_table_are_the_ones_that_run(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
+def test_float64_stays_float64_whatever_the_default_is(name):
+    """Options that are no round numbers, so that a step through float32 would be seen."""
+    spec, logps = LOSSES[name], random_pairs(6, seed=9)
+    inputs = inputs_for(spec, logps)
+    options = {key: what.default * 0.7 + 0.0123 for key, what in spec.options.items()}
+    usual = compute_loss(name, logps, 0.3, inputs=inputs, **options).losses
+    torch.set_default_dtype(torch.float64)
+    try:
+        wide = compute_loss(name, logps, 0.3, inputs=inputs, **options).losses
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert usual.dtype == torch.float64
+    torch.testing.assert_close(usual, wide, atol=0, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_nan_anywhere_is_refused(name):
     spec, logps = LOSSES[name], random_pairs(3)
     inputs = inputs_for(spec, logps)

@@ -118,7 +118,8 @@ def ld_dpo(
 
     def weighted(table: Tensor, lengths: Tensor) -> Tensor:
         place = torch.arange(table.shape[1], device=table.device)
-        weights = torch.where(place < shared[:, None], 1.0, ld_alpha).to(table.dtype)
+        one, less = table.new_tensor(1.0), table.new_tensor(ld_alpha)
+        weights = torch.where(place < shared[:, None], one, less)
         return (table * weights).masked_fill(place >= lengths[:, None], 0.0).sum(1)
 
     chosen = weighted(policy_chosen_tokens - ref_chosen_tokens, logps.chosen_lengths)

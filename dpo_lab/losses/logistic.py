@@ -88,7 +88,7 @@ def rdpo(logps: PairLogps, beta: float, rdpo_alpha: float) -> Float[Tensor, "pai
     answer has a smaller loss, so it is pushed less. Ports with the other sign exist. The default
     alpha is chosen here; the authors' was not read in the paper.
     """
-    longer = logps.chosen_lengths - logps.rejected_lengths
+    longer = (logps.chosen_lengths - logps.rejected_lengths).to(logps.policy_chosen.dtype)
     return -F.logsigmoid(beta * logps.logratio_differences + rdpo_alpha * longer)
 
 

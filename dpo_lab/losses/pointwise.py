@@ -105,7 +105,9 @@ def kto_answers(
     """
     z0 = torch.relu(mismatched_logratios.mean()).detach()
     ahead = beta * (logratios - z0)
-    weights = torch.where(labels, desirable_weight, undesirable_weight).to(ahead.dtype)
+    weights = torch.where(
+        labels, ahead.new_tensor(desirable_weight), ahead.new_tensor(undesirable_weight)
+    )
     return weights * torch.sigmoid(torch.where(labels, -ahead, ahead))
 
 
