@@ -1,4 +1,4 @@
-"""The command `dpo-lab`: train, score, diagnose, landscape, inspect.
+"""The command `dpo-lab`: train, score, evaluate, diagnose, landscape, inspect.
 
 Each command is a frozen dataclass of settings and one function; the options are made from the
 dataclass. A mistake of the user's ends with one message and exit code 2, never with a traceback.
@@ -21,6 +21,7 @@ from dpo_lab.errors import InputError
 COMMANDS = {
     "train": "train a model on preference pairs, from pairs to curves",
     "score": "log-probabilities and implicit rewards of pairs under any policy and reference",
+    "evaluate": "two models beside each other: ranking, calibration, KL, length, variety, wins",
     "diagnose": "read a run's curves and say in words what they show",
     "landscape": "the loss on a plane through a finished run's weights, and what it cost",
     "inspect": "show one pair's tokens: prompt, response, BOS and EOS",
@@ -61,6 +62,10 @@ def _command(name: str) -> tuple[type, Callable[[Any], None]]:
         from dpo_lab.training.run_landscape import LandscapeConfig
 
         return LandscapeConfig, _landscape
+    if name == "evaluate":
+        from dpo_lab.evaluation.report import EvaluateConfig
+
+        return EvaluateConfig, _evaluate
     light = {
         "score": (ScoreConfig, score),
         "diagnose": (DiagnoseConfig, diagnose_run),
@@ -88,6 +93,18 @@ def _train(config: Any) -> None:
     run = RunFolder(config.output_dir)
     save_curves(run.read_metrics(), run.curves_file)
     print(f"\nmodel, metrics and curves: {run.root}")
+
+
+def _evaluate(config: Any) -> None:
+    from dpo_lab.evaluation.report import evaluate_models
+    from dpo_lab.training.run_folder import write_atomically
+
+    target = None if config.output is None else Path(config.output)
+    _check_free(target)
+    report = evaluate_models(config)
+    if target is not None:
+        write_atomically(target, json.dumps(report.to_dict(), indent=2) + "\n")
+    print(report.table())
 
 
 @dataclass(frozen=True)
@@ -149,8 +166,7 @@ def score(config: ScoreConfig) -> None:
 
     check_beta(config.beta)
     target = None if config.output is None else Path(config.output)
-    if target is not None and target.exists():
-        raise InputError(f"output {target}: exists already; nothing was changed")
+    _check_free(target)
     scores = score_source(
         config.pairs,
         config.policy,
@@ -197,6 +213,11 @@ def inspect_pair(config: InspectConfig) -> None:
         raise InputError(f"row {config.row}: {encoding.table()}")
     for side in ("chosen", "rejected"):
         print(f"{side}\n{render_tokens(getattr(encoded[0], side), tokenizer)}\n")
+
+
+def _check_free(target: Path | None) -> None:
+    if target is not None and target.exists():
+        raise InputError(f"output {target}: exists already; nothing was changed")
 
 
 def _to_stderr(text: str) -> None:

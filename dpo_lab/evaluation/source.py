@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,12 +59,27 @@ def score_source(
     pairs, report = read_pairs(source, odd=odd_rows)
     if report.odd:
         say(report.table())
+    return score_examples(
+        pairs, policy, reference, max_length=max_length, batch_size=batch_size, say=say
+    )
+
+
+def score_examples(
+    pairs: Sequence[PreferencePair],
+    policy: str,
+    reference: str,
+    *,
+    max_length: int = 512,
+    batch_size: int = 16,
+    say: Callable[[str], None] = print,
+) -> PairScores:
+    """The same for pairs that have been read."""
     tokenizer, ref_tokenizer = load_tokenizer(policy), load_tokenizer(reference)
     encoded, encoding = encode_pairs(tokenizer, pairs, max_length)
     if encoding.dropped:
         say(encoding.table())
     if not encoded:
-        raise InputError(f"{source}: no pair is left to score")
+        raise InputError("no pair is left to score: none fits into max_length")
     if encode_pairs(ref_tokenizer, pairs, max_length)[0] != encoded:
         raise InputError(f"{policy} and {reference} have different tokenizers")
     scored = [

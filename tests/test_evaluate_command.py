@@ -1,0 +1,77 @@
+"""`dpo-lab evaluate` on saved models: a model beside itself, and beside a moved copy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dpo_lab.cli import main
+from dpo_lab.models import load_policy, load_tokenizer, train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def moved_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("moved")
+    model = load_policy(tiny_model)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+    model.save_pretrained(folder)
+    load_tokenizer(tiny_model).save_pretrained(folder)
+    return folder
+
+
+def evaluate(policy: Path, reference: Path, output: Path, *more: str) -> dict:
+    models = ["--policy", str(policy), "--reference", str(reference)]
+    small = ["--prompts", "24", "--max_new_tokens", "8", "--output", str(output)]
+    assert main(["evaluate", *models, *small, *more]) == 0
+    return json.loads(output.read_text())
+
+
+def test_a_model_beside_itself(tiny_model: Path, tmp_path: Path, capsys) -> None:
+    report = evaluate(tiny_model, tiny_model, tmp_path / "report.json")
+    assert report["kl"]["k1"] == {"value": 0.0, "error": 0.0}
+    assert report["policy"] == report["reference"]  # the same seed draws the same answers
+    assert report["win_rate"]["rate"]["value"] == 0.5
+    assert report["pairs"]["ties"] == report["pairs"]["pairs"] == 400
+    assert report["calibration_error"] == 0
+    assert "true reward: the policy wins" in capsys.readouterr().out
+
+
+def test_a_moved_model_on_pairs_whose_truth_nobody_knows(
+    tiny_model: Path, moved_model: Path, pair_file: Path, tmp_path: Path, capsys
+) -> None:
+    where = ["--pairs", str(pair_file)]
+    report = evaluate(moved_model, tiny_model, tmp_path / "report.json", *where)
+    assert report["kl"]["k1"]["value"] > 0.05
+    assert report["win_rate"] is report["gold_correlation"] is report["policy"]["gold"] is None
+    said = capsys.readouterr().out
+    assert "no win rate: nothing here knows the true reward" in said
+    # Its pair numbers are those of `dpo-lab score`.
+    models = ["--policy", str(moved_model), "--reference", str(tiny_model)]
+    assert main(["score", *models, *where]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    mean = sum(row["rewards/margins"] for row in rows) / len(rows)
+    assert report["pairs"]["margin"] == pytest.approx(mean, abs=1e-6)
+
+
+def test_mistakes_are_one_message(tiny_model: Path, tmp_path: Path, capsys) -> None:
+    other = tmp_path / "other"
+    load_policy(tiny_model).save_pretrained(other)
+    train_tokenizer(["quite another text"], 300).save_pretrained(other)
+    (tmp_path / "there.json").write_text("{}")
+    cases = [
+        (["--reference", str(other)], "different tokenizers"),
+        (["--reference", str(tiny_model), "--prompts", "1"], "prompts must be at least 2"),
+        (["--reference", str(tiny_model), "--beta", "0"], "beta must be finite and greater"),
+        (["--reference", str(tiny_model), "--output", str(tmp_path / "there.json")], "exists"),
+    ]
+    for words, message in cases:
+        assert main(["evaluate", "--policy", str(tiny_model), *words]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert "Traceback" not in error
