@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
 from execute import ChapterError, execute_chapters, store
 from make_site import content_hash, mirror
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from normalise import WIDGET_VIEW, normalise, text_of
+from normalise import UNSEEN, WIDGET_VIEW, normalise, pack_figure, text_of
+from PIL import Image
 
 COUNT = "with open('runs.txt', 'a') as f:\n    _ = f.write('x')"
 
@@ -151,3 +156,61 @@ def test_normalising_removes_what_a_run_leaves_behind():
         for output in each.outputs:
             output.data[WIDGET_VIEW]["model_id"] += "new"
     assert text_of(normalise(ran)) == text_of(stored)
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def drawn(picture: np.ndarray | None = None) -> bytes:
+    """A figure as the notebooks show it: a few lines and, where given, an image."""
+    fig, ax = plt.subplots()
+    ax.plot([0.0, 1.0, 0.5], label="a line")
+    ax.legend()
+    if picture is not None:
+        ax.imshow(picture)
+    png = io.BytesIO()
+    fig.savefig(png, format="png")
+    plt.close(fig)
+    return png.getvalue()
+
+
+def test_a_figure_of_few_inks_is_packed_and_looks_the_same():
+    png = drawn()
+    packed = pack_figure(png)
+    assert len(packed) < len(png) / 2
+    assert np.abs(pixels(packed) - pixels(png)).max() <= UNSEEN
+    assert np.abs(pixels(packed) - pixels(png)).mean() < 0.3
+    assert pack_figure(packed) == packed
+
+
+def test_a_figure_of_too_many_colours_keeps_each_of_them():
+    noise = np.random.default_rng(0).random((60, 60, 3))
+    png = drawn(noise)
+    packed = pack_figure(png)
+    assert Image.open(io.BytesIO(packed)).mode == "RGB"
+    assert len(packed) < len(png)
+    np.testing.assert_array_equal(pixels(packed), pixels(png))
+    assert pack_figure(packed) == packed
+
+
+def test_a_figure_that_lets_the_page_through_is_left_alone():
+    png = io.BytesIO()
+    Image.new("RGBA", (4, 4), (255, 0, 0, 128)).save(png, "PNG")
+    assert pack_figure(png.getvalue()) == png.getvalue()
+
+
+def test_storing_figures_twice_changes_nothing(kit):
+    code = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
+    path = write(kit, "01_one", "%matplotlib inline", code)
+    list(store(execute(kit)))
+    stored = path.read_text()
+    (figure,) = [
+        output.data["image/png"]
+        for output in nbformat.reads(stored, as_version=4).cells[2].outputs
+        if "image/png" in output.get("data", {})
+    ]
+    assert Image.open(io.BytesIO(base64.b64decode(figure))).mode == "P"
+    assert text_of(normalise(nbformat.read(path, as_version=4))) == stored
+    list(store(execute(kit, again=True)))
+    assert path.read_text() == stored
