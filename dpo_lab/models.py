@@ -6,8 +6,9 @@ here loads anywhere transformers runs.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +128,34 @@ def load_policy(name_or_path: str | Path) -> PreTrainedModel:
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{name}: no model could be loaded ({_first_line(error)})") from error
     return disable_dropout(model)
+
+
+def add_adapter(model: PreTrainedModel, r: int, alpha: float, seed: int = 0) -> nn.Module:
+    """`model` with low-rank adapters on all its linear layers (LoRA, Hu et al. 2022), in place.
+
+    Only the adapters are trained; they start at zero, so the model starts as it was. Switched
+    off (`reference_mode`), it is the reference. alpha / r scales what the adapters add.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=r, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+@contextlib.contextmanager
+def reference_mode(model: nn.Module) -> Iterator[nn.Module]:
+    """Inside, a model with an adapter is its base, without gradient: the reference of a LoRA run.
+
+    Raises `InputError` for a model without an adapter, which has no reference in it.
+    """
+    if not hasattr(model, "disable_adapter"):
+        raise InputError("a model without an adapter cannot be its own reference")
+    with model.disable_adapter(), torch.no_grad():
+        yield model
 
 
 def disable_dropout(model: nn.Module) -> nn.Module:

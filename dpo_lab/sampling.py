@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from tqdm.auto import tqdm
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from dpo_lab.batching import EncodedResponse, encode_prompt, padding_id
 from dpo_lab.errors import InputError
@@ -34,7 +35,7 @@ class Samples(NamedTuple):
 
 
 def sample_responses(
-    model: PreTrainedModel,
+    model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     *,
@@ -94,7 +95,7 @@ def sample_responses(
 
 
 def _generate(
-    model: PreTrainedModel, ids: list[list[int]], rows: list[int], settings: GenerationConfig
+    model: nn.Module, ids: list[list[int]], rows: list[int], settings: GenerationConfig
 ) -> list[list[int]]:
     """Response ids of some rows, EOS included where it was drawn; padded on the left."""
     width = max(len(ids[row]) for row in rows)

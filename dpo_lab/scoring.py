@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel
 
 from dpo_lab.batching import Batch, EncodedPair, EncodedResponse, collate, pair_rows
 from dpo_lab.logprobs import sequence_logps
@@ -24,7 +23,7 @@ class ScoredPairs(NamedTuple):
     rejected: Float[Tensor, "pairs"]
 
 
-def batch_logits(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "rows tokens vocab"]:
+def batch_logits(model: nn.Module, batch: Batch) -> Float[Tensor, "rows tokens vocab"]:
     """The model's logits on a padded batch, with gradient."""
     return model(
         input_ids=batch.input_ids,
@@ -34,14 +33,14 @@ def batch_logits(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "rows to
     ).logits
 
 
-def batch_logps(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "rows"]:
+def batch_logps(model: nn.Module, batch: Batch) -> Float[Tensor, "rows"]:
     """log pi(response | prompt) of every row of a padded batch, with gradient."""
     logits = batch_logits(model, batch)
     return sequence_logps(logits, batch.input_ids, batch.starts, batch.ends)
 
 
 def score_responses(
-    model: PreTrainedModel,
+    model: nn.Module,
     responses: Sequence[EncodedResponse],
     pad_id: int,
     *,
@@ -69,7 +68,7 @@ def score_responses(
 
 
 def score_pairs(
-    model: PreTrainedModel,
+    model: nn.Module,
     pairs: Sequence[EncodedPair],
     pad_id: int,
     *,

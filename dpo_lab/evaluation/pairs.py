@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
-from transformers import PreTrainedModel
+from torch import nn
 
 from dpo_lab.batching import EncodedPair
 from dpo_lab.evaluation.intervals import Proportion, proportion
@@ -93,7 +93,7 @@ def evaluate_pairs(
 
 
 def mean_pair_loss(
-    model: PreTrainedModel,
+    model: nn.Module,
     pairs: Sequence[EncodedPair],
     reference: ScoredPairs | None,
     pad_id: int,

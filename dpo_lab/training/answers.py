@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor
-from transformers import PreTrainedModel
+import torch
+from torch import Tensor, nn
 
 from dpo_lab.batching import Batch
 from dpo_lab.losses import AnswerLogps, AnswerOutput
@@ -22,11 +22,15 @@ class AnswerTrainer(PreferenceTrainer):
     metrics = staticmethod(answer_metrics)
 
     def batch_logps(
-        self, model: PreTrainedModel, inputs: Mapping[str, Tensor]
+        self, model: nn.Module, inputs: Mapping[str, Tensor]
     ) -> tuple[AnswerLogps, dict[str, Tensor]]:
         batch = Batch(**{name: inputs[name] for name in Batch._fields})
         policy = batch_logps(model, batch)
-        reference = inputs["ref_logps"].to(policy.dtype)
+        reference = inputs["ref_logps"]
+        if self.moving is not None:
+            with torch.no_grad():
+                reference = batch_logps(self.moving.reference, batch)
+        reference = reference.to(policy.dtype)
         logps = AnswerLogps(policy, reference, inputs["answer_labels"])
         return logps, self.mismatched_logratios(model, inputs)
 

@@ -59,6 +59,13 @@ class TrainConfig:
     )
     label_smoothing: float | None = option(None, "short for --loss_options label_smoothing=...")
 
+    use_peft: bool = option(False, "train low-rank adapters (LoRA); the reference is them off")
+    lora_r: int = option(16, "rank of the adapters")
+    lora_alpha: float = option(32.0, "what the adapters add is scaled by lora_alpha / lora_r")
+    sync_ref_model: bool = option(False, "TR-DPO: let the reference follow the policy")
+    ref_model_mixup_alpha: float = option(0.6, "share of the policy in each such step")
+    ref_model_sync_steps: int = option(512, "optimiser steps between two of them")
+
     learning_rate: float | None = option(
         None,
         f"default: {LEARNING_RATE_GIVEN_MODEL:g} with --model, {LEARNING_RATE_NEW_MODEL:g} without",
@@ -150,10 +157,26 @@ class TrainConfig:
         if self.reference is not None and not losses.needs_reference:
             names = ", ".join(losses.weights)
             raise InputError(f"reference: {names} has none, so it cannot be given one")
+        if self.sync_ref_model:
+            self._check_moving_reference(losses)
         if losses.has("kto") and self.per_device_train_batch_size < 2:
             raise InputError(
                 "per_device_train_batch_size: kto measures its reference point as a mean over the "
                 "micro-batch and needs at least 2, got 1"
+            )
+
+    def _check_moving_reference(self, losses: LossConfig) -> None:
+        if self.use_peft:
+            raise InputError("sync_ref_model: with --use_peft the reference is the fixed base")
+        if not losses.needs_reference or losses.has("kto"):
+            names = ", ".join(losses.weights)
+            raise InputError(
+                f"sync_ref_model: not for {names}: kto measures against a fixed "
+                "reference, and a loss without one has nothing to move"
+            )
+        if not 0 < self.ref_model_mixup_alpha <= 1:
+            raise InputError(
+                f"ref_model_mixup_alpha must lie in (0, 1], got {self.ref_model_mixup_alpha}"
             )
 
     def prompts_to_sample(self) -> int:
@@ -177,6 +200,9 @@ _POSITIVE = (
     "gradient_accumulation_steps",
     "max_length",
     "max_new_tokens",
+    "lora_r",
+    "lora_alpha",
+    "ref_model_sync_steps",
     "logging_steps",
     "eval_steps",
     "save_steps",

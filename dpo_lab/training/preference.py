@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -22,10 +22,11 @@ from dpo_lab.batching import Batch
 from dpo_lab.errors import InputError
 from dpo_lab.logprobs import sequence_logps
 from dpo_lab.losses import AnswerLogps, AnswerOutput, LossOutput, PairLogps
-from dpo_lab.models import disable_dropout
+from dpo_lab.models import disable_dropout, reference_mode
 from dpo_lab.scoring import batch_logits, batch_logps
 from dpo_lab.training.examples import MISMATCHED, PreferenceCollator
 from dpo_lab.training.metrics import Means, gradient_weight, pair_metrics
+from dpo_lab.training.moving_reference import MovingReference
 from dpo_lab.training.objective import LossConfig, Objective, inputs_from_logits
 from dpo_lab.training.sample_metrics import SampleMetrics
 
@@ -37,34 +38,40 @@ LOSS_STATE = "loss_state.json"
 class PreferenceTrainer(Trainer):
     """Trains a policy on `PreferenceExample`s with the losses of a `LossConfig`.
 
-    `reference`: a frozen model, for losses that need more of it than sums. Logs the means of
-    `metrics.pair_metrics` since the last log, `grad_weight` in training, and with each evaluation
-    what `sample_metrics` measures.
+    `reference`: a frozen model, for losses that need more of it than sums; a policy with an
+    adapter needs none. `moving`: a reference that follows the policy, in the place of the sums
+    that come with the data. Logs the means of `metrics.pair_metrics` since the last log,
+    `grad_weight` in training, and with each evaluation what `sample_metrics` measures.
     """
 
     collator = PreferenceCollator
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: nn.Module,
         args: TrainingArguments,
         loss_config: LossConfig,
         pad_id: int,
         reference: PreTrainedModel | None = None,
+        moving: MovingReference | None = None,
         sample_metrics: SampleMetrics | None = None,
         **kwargs: Any,
     ) -> None:
         disable_dropout(model)
         args.remove_unused_columns = False
+        if moving is not None:
+            reference = moving.reference
+            kwargs["callbacks"] = [*kwargs.get("callbacks", []), moving]
         super().__init__(model, args, data_collator=self.collator(pad_id), **kwargs)
         self.loss_config = loss_config
         self.objective = Objective(loss_config)
         self.reference = None if reference is None else reference.to(args.device).eval()
+        self.moving = moving
         self.sample_metrics = sample_metrics
         self._means = {"train": Means(), "eval": Means()}
 
     def batch_logps(
-        self, model: PreTrainedModel, inputs: Mapping[str, Tensor]
+        self, model: nn.Module, inputs: Mapping[str, Tensor]
     ) -> tuple[PairLogps | AnswerLogps, dict[str, Tensor]]:
         """Policy log-probabilities of a collated batch beside the reference's, and what else
         the loss needs."""
@@ -78,18 +85,28 @@ class PreferenceTrainer(Trainer):
         ]
         lengths = (batch.ends - batch.starts).chunk(2)
         wanted = self.loss_config.inputs
-        ref_logits = None
-        if self.reference is not None:
-            with torch.no_grad():
-                ref_logits = batch_logits(self.reference, batch)
+        ref_logits = self._reference_logits(model, batch)
+        if self.moving is not None:
+            moved = sequence_logps(ref_logits, batch.input_ids, batch.starts, batch.ends)
+            reference = moved.to(rows.dtype).chunk(2)
         extra = inputs_from_logits(wanted, batch, logits, ref_logits)
         if "score_difference" in wanted:
             extra["score_difference"] = inputs["margins"].to(rows.dtype)
         extra |= self.mismatched_logratios(model, inputs)
         return PairLogps(chosen, rejected, *reference, *lengths), extra
 
+    def _reference_logits(self, model: nn.Module, batch: Batch) -> Tensor | None:
+        """Logits of the reference on a batch, where sums are not enough; else None."""
+        if self.reference is not None:
+            with torch.no_grad():
+                return batch_logits(self.reference, batch)
+        if not self.loss_config.needs_reference_model:
+            return None
+        with reference_mode(self.accelerator.unwrap_model(model)) as reference:
+            return batch_logits(reference, batch)
+
     def mismatched_logratios(
-        self, model: PreTrainedModel, inputs: Mapping[str, Tensor]
+        self, model: nn.Module, inputs: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """KTO's measurement of the KL: the mean over the batch of all processes, one number."""
         if "ref_mismatched_logps" not in inputs:
@@ -113,7 +130,7 @@ class PreferenceTrainer(Trainer):
 
     def compute_loss(
         self,
-        model: PreTrainedModel,
+        model: nn.Module,
         inputs: dict[str, Tensor],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
@@ -127,7 +144,7 @@ class PreferenceTrainer(Trainer):
 
     def prediction_step(
         self,
-        model: PreTrainedModel,
+        model: nn.Module,
         inputs: dict[str, Tensor],
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
@@ -171,17 +188,21 @@ class PreferenceTrainer(Trainer):
             )
         return loss
 
-    def _save_checkpoint(self, model: PreTrainedModel, trial: Any) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         if self.is_world_process_zero():
             folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             file = Path(self.args.output_dir, folder, LOSS_STATE)
             file.write_text(json.dumps(self.objective.state_dict()), encoding="utf-8")
+            if self.moving is not None:
+                self.moving.save(file.parent)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         file = Path(resume_from_checkpoint, LOSS_STATE)
         self.objective.load_state_dict(json.loads(file.read_text(encoding="utf-8")))
+        if self.moving is not None:
+            self.moving.load(file.parent)
 
     def _sum_over_processes(self, values: Tensor) -> Tensor:
         return self.accelerator.reduce(values, "sum")

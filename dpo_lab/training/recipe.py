@@ -12,8 +12,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
-    PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainingArguments,
     set_seed,
@@ -24,6 +24,7 @@ from dpo_lab.batching import padding_id
 from dpo_lab.errors import InputError
 from dpo_lab.evaluation import AnswerEvaluation, PairEvaluation
 from dpo_lab.models import (
+    add_adapter,
     build_model,
     freeze_reference,
     load_policy,
@@ -32,17 +33,16 @@ from dpo_lab.models import (
     train_tokenizer,
 )
 from dpo_lab.pairs import PreferencePair, UnpairedExample
-from dpo_lab.reviews import true_reward
 from dpo_lab.training.checkpoints import (
     CheckpointMarker,
     MetricsFile,
     last_complete_checkpoint,
     use_readable_progress,
 )
+from dpo_lab.training.companions import companions
 from dpo_lab.training.config import TrainConfig
 from dpo_lab.training.run_data import EncodedData, RunData, Say, encode, load_data
 from dpo_lab.training.run_folder import RunFolder
-from dpo_lab.training.sample_metrics import SampleMetrics
 from dpo_lab.training.sft import SFTConfig, train_sft
 from dpo_lab.training.surroundings import peak_memory, surroundings
 from dpo_lab.training.task import Task, TaskExamples, prepare_task
@@ -82,15 +82,19 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
         facts["reference_sha256"] = model_hash(reference)
         reference.to("cuda" if torch.cuda.is_available() else "cpu")
     parts = task.examples(reference)
-    in_training = reference if losses.needs_reference_model else None
-    measure = _sample_metrics(config, data, reference, start_from, tokenizer)
+    beside = companions(config, data, reference, start_from, tokenizer)
     del reference
     policy = load_policy(start_from)
-    _preference_stage(config, run, policy, task, parts, in_training, measure, say)
+    if config.use_peft:
+        policy = add_adapter(policy, config.lora_r, config.lora_alpha, config.seed)
+    _preference_stage(config, run, policy, task, parts, beside, say)
     if losses.needs_reference:
-        after = in_training or load_policy(config.reference or start_from)
+        after = beside["reference"] or load_policy(config.reference or start_from)
         if model_hash(after) != facts["reference_sha256"]:
             raise RuntimeError("the reference changed during the run; its results mean nothing")
+    if config.use_peft:
+        policy.save_pretrained(run.adapter)
+        policy = policy.merge_and_unload()
     run.save_model(run.model, policy, tokenizer)
     evaluation = task.evaluate(policy, parts.held_out_logps)
     facts |= {
@@ -147,35 +151,13 @@ def _supervised_stage(
     return str(run.reference)
 
 
-def _sample_metrics(
-    config: TrainConfig,
-    data: RunData,
-    reference: PreTrainedModel | None,
-    start_from: str,
-    tokenizer: PreTrainedTokenizerBase,
-) -> SampleMetrics | None:
-    """What measures the policy's own answers, against the model that training starts from."""
-    count = config.prompts_to_sample()
-    if not count:
-        return None
-    return SampleMetrics(
-        freeze_reference(load_policy(start_from)) if reference is None else reference,
-        tokenizer,
-        [example.prompt for example in data.held_out[:count]],
-        max_new_tokens=config.max_new_tokens,
-        seed=config.seed,
-        gold=true_reward if config.pairs is None else None,
-    )
-
-
 def _preference_stage(
     config: TrainConfig,
     run: RunFolder,
-    policy: PreTrainedModel,
+    policy: nn.Module,
     task: Task,
     parts: TaskExamples,
-    reference: PreTrainedModel | None,
-    measure: SampleMetrics | None,
+    beside: dict[str, Any],
     say: Say,
 ) -> None:
     set_seed(config.seed)
@@ -184,8 +166,7 @@ def _preference_stage(
         _arguments(config, run),
         task.losses,
         task.pad_id,
-        reference=reference,
-        sample_metrics=measure,
+        **beside,
         train_dataset=parts.train,
         eval_dataset=parts.held_out,
         callbacks=[MetricsFile(run), CheckpointMarker()],

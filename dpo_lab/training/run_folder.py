@@ -6,6 +6,7 @@ curves.png      the curves of the run
 landscape.*     the loss around the trained weights, where `dpo-lab landscape` was called
 reference/      the tuned model training started from; never changed afterwards
 model/          the trained policy and its tokenizer, as transformers loads them
+adapter/        the low-rank adapters alone, where they were trained; they are merged into model/
 checkpoints/    what a killed run resumes from
 """
 
@@ -35,6 +36,7 @@ class RunFolder:
         self.landscape_data = self.root / "landscape.json"
         self.reference = self.root / "reference"
         self.model = self.root / "model"
+        self.adapter = self.root / "adapter"
         self.checkpoints = self.root / "checkpoints"
         self.sft_checkpoints = self.root / "sft_checkpoints"
 

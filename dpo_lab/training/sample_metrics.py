@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dpo_lab.batching import padding_id
 from dpo_lab.evaluation import estimate, sampled_kl
+from dpo_lab.models import reference_mode
 from dpo_lab.pair_types import Prompt
-from dpo_lab.sampling import sample_responses
+from dpo_lab.sampling import Samples, sample_responses
 from dpo_lab.scoring import score_responses
 
 Gold = Callable[[Prompt, str], float]
@@ -25,12 +28,13 @@ class SampleMetrics:
     kl/policy: KL(pi || pi_ref) in nats, the unbiased estimate k1 on the policy's own samples,
     with its standard error. lengths/policy: tokens, EOS included. cut/policy: share of answers
     that reached `max_new_tokens`. gold/reward: the true reward, where a world knows it. The same
-    seed is used each time, so two policies that are equal give equal numbers.
+    seed is used each time, so two policies that are equal give equal numbers. Without a
+    `reference`, it is the policy with its adapter switched off.
     """
 
     def __init__(
         self,
-        reference: PreTrainedModel,
+        reference: PreTrainedModel | None,
         tokenizer: PreTrainedTokenizerBase,
         prompts: Sequence[Prompt],
         *,
@@ -43,7 +47,7 @@ class SampleMetrics:
         self.max_new_tokens, self.batch_size, self.seed = max_new_tokens, batch_size, seed
         self.gold = gold
 
-    def __call__(self, policy: PreTrainedModel) -> dict[str, float]:
+    def __call__(self, policy: nn.Module) -> dict[str, float]:
         """The metrics of `policy` as it is now."""
         drawn = sample_responses(
             policy,
@@ -54,17 +58,12 @@ class SampleMetrics:
             batch_size=self.batch_size,
             progress=False,
         )
-        self.reference.to(policy.device)
-        logps, ref_logps = (
-            score_responses(
-                model,
-                drawn.encoded,
-                padding_id(self.tokenizer),
-                batch_size=self.batch_size,
-                progress=False,
-            )
-            for model in (policy, self.reference)
-        )
+        logps = self._score(policy, drawn)
+        if self.reference is None:
+            with reference_mode(policy) as base:
+                ref_logps = self._score(base, drawn)
+        else:
+            ref_logps = self._score(self.reference.to(policy.device), drawn)
         kl = sampled_kl(logps, ref_logps).k1
         lengths = [len(row.input_ids) - row.prompt_length for row in drawn.encoded]
         metrics = {
@@ -78,3 +77,8 @@ class SampleMetrics:
             gold = estimate(torch.tensor(rewards, dtype=torch.float64))
             metrics |= {"gold/reward": gold.value, "gold/reward_error": gold.error}
         return metrics
+
+    def _score(self, model: nn.Module, drawn: Samples) -> Float[Tensor, "samples"]:
+        pad_id = padding_id(self.tokenizer)
+        size = self.batch_size
+        return score_responses(model, drawn.encoded, pad_id, batch_size=size, progress=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from dpo_lab.batching import EncodedResponse, pair_rows
@@ -77,7 +77,7 @@ class Task:
         size = 2 * self.config.per_device_train_batch_size
         return reference_logps(reference, rows, self.pad_id, batch_size=size)
 
-    def score_held_out(self, policy: PreTrainedModel) -> Float[Tensor, "rows"]:
+    def score_held_out(self, policy: nn.Module) -> Float[Tensor, "rows"]:
         """Log-probabilities of the held-out rows under the trained policy."""
         return score_responses(
             policy,
@@ -106,7 +106,7 @@ class PairTask(Task):
         margins = [pair.margin for pair in part.examples]
         return attach_reference(part.encoded, reference, margins, mismatches)
 
-    def evaluate(self, policy: PreTrainedModel, ref_logps: RefLogps) -> PairEvaluation:
+    def evaluate(self, policy: nn.Module, ref_logps: RefLogps) -> PairEvaluation:
         """Held-out ranking by the reward of the first loss."""
         part = self.data.held_out
         scored = ScoredPairs(*self.score_held_out(policy).chunk(2))
@@ -133,7 +133,7 @@ class AnswerTask(Task):
         labels = [example.label for example in part.examples]
         return attach_labels(part.encoded, labels, ref_logps, mismatches)
 
-    def evaluate(self, policy: PreTrainedModel, ref_logps: RefLogps) -> AnswerEvaluation:
+    def evaluate(self, policy: nn.Module, ref_logps: RefLogps) -> AnswerEvaluation:
         """Held-out ranking of good and bad answers by implicit reward."""
         part = self.data.held_out
         scored = self.score_held_out(policy)
