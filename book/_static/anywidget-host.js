@@ -77,7 +77,9 @@
       const id = JSON.parse(view.textContent).model_id;
       if (!started.has(id)) started.set(id, start(states[id]));
       const { model, widget } = await started.get(id);
-      cleanUpLater(await widget.render({ model, el, signal: leaving.signal }));
+      // Beyond the contract: the address of this page may hold the state of its explorer.
+      const grants = { ownsAddress: true };
+      cleanUpLater(await widget.render({ model, el, signal: leaving.signal, ...grants }));
     } catch (error) {
       console.error(error);
       const text = `This explorer could not start: ${error.message}.`;

@@ -6,5 +6,6 @@ from dpo_lab.widgets.beta import BetaExplorer
 from dpo_lab.widgets.boltzmann import BoltzmannExplorer
 from dpo_lab.widgets.landscape import LandscapeExplorer
 from dpo_lab.widgets.losses import LossExplorer
+from dpo_lab.widgets.playground import Playground
 
-__all__ = ["BetaExplorer", "BoltzmannExplorer", "LandscapeExplorer", "LossExplorer"]
+__all__ = ["BetaExplorer", "BoltzmannExplorer", "LandscapeExplorer", "LossExplorer", "Playground"]

@@ -63,13 +63,26 @@ def two_numbers(name: str, value: Any) -> list[float]:
     return point
 
 
-def one_of(known: Iterable[str]) -> Callable[[str, Any], str]:
-    """A check that takes these texts alone."""
-    words = tuple(known)
+def one_of(known: Iterable[Any]) -> Callable[[str, Any], Any]:
+    """A check that takes these texts or numbers alone."""
+    allowed = tuple(known)
 
-    def check(name: str, value: Any) -> str:
-        if value not in words:
-            raise InputError(f"{name} must be one of {', '.join(words)}, got {value!r:.80}")
+    def check(name: str, value: Any) -> Any:
+        if value not in allowed:
+            listed = ", ".join(map(str, allowed))
+            raise InputError(f"{name} must be one of {listed}, got {value!r:.80}")
         return value
+
+    return check
+
+
+def whole(low: int, high: int) -> Callable[[str, Any], int]:
+    """A check that takes whole numbers from low to high."""
+
+    def check(name: str, value: Any) -> int:
+        (number,) = numbers(name, [value])
+        if number != int(number) or not low <= number <= high:
+            raise InputError(f"{name} must be a whole number from {low} to {high}, got {value}")
+        return int(number)
 
     return check

@@ -1,6 +1,7 @@
 // The Boltzmann explorer: how beta, rewards and the reference shape the KL-regularised optimum.
 
-import { barChart, frontierChart } from "./charts.js";
+import { barChart } from "./bars.js";
+import { frontierChart } from "./charts.js";
 import { betaRow } from "./controls.js";
 import {
   entropy, expectedReward, kl, logNormalise, logPartition, optimalPolicy,
@@ -120,7 +121,7 @@ function build(context) {
   const count = context.model.get("initial").rewards.length;
   const parts = {
     beta: betaControl(context),
-    bars: barChart(count),
+    bars: barChart(count, "π*, the optimum"),
     frontier: frontierChart(),
     tiles: tiles(),
     rows: answerRows(context),
