@@ -36,7 +36,7 @@ def draw_token_strips(
             value = logps[row, column] if mask[row, column] else None
             _draw_box(ax, column, row, text, value, shade)
     ax.set_yticks(range(len(labels)), labels)
-    ax.set(xlim=(0, mask.shape[1]), ylim=(len(labels) - 0.5, -0.5), xticks=[])
+    ax.set(xlim=(-0.05, mask.shape[1] + 0.05), ylim=(len(labels) - 0.5, -0.5), xticks=[])
     ax.grid(False)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
@@ -53,13 +53,13 @@ def _draw_box(
         style = {"facecolor": "white", "edgecolor": "#cccccc", "hatch": "////"}
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
         ax.add_patch(Rectangle(corner, 1, HEIGHT, linewidth=0.8, **style))
-        ax.text(middle, row, text, ha="center", va="center", fontsize=7, color=ink, bbox=box)
+        ax.text(middle, row, text, ha="center", va="center", fontsize=8, color=ink, bbox=box)
         return
     likely = float(shade(value))  # 1 for a token that was certain
     face = tuple(1 + (channel - 1) * (1 - likely) * 0.75 for channel in _POLICY)
-    ax.add_patch(Rectangle(corner, 1, HEIGHT, facecolor=face, edgecolor="white", linewidth=1.5))
-    ax.text(middle, row - 0.16, text, ha="center", va="center", fontsize=7, color=ink)
-    ax.text(middle, row + 0.2, f"{value:.2f}", ha="center", va="center", fontsize=7, color=ink)
+    ax.add_patch(Rectangle(corner, 1, HEIGHT, facecolor=face, edgecolor="#cccccc", linewidth=0.8))
+    ax.text(middle, row - 0.16, text, ha="center", va="center", fontsize=8, color=ink)
+    ax.text(middle, row + 0.2, f"{value:.2f}", ha="center", va="center", fontsize=8, color=ink)
 
 
 _POLICY = tuple(int(COLORS["policy"][i : i + 2], 16) / 255 for i in (1, 3, 5))
