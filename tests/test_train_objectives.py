@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import TrainingArguments
+from training_fixtures import make_trainer
 
-from dpo_lab.batching import EncodedResponse, collate, encode_pairs, pair_rows
+from dpo_lab.batching import EncodedResponse, collate, pair_rows
 from dpo_lab.errors import InputError
 from dpo_lab.logprobs import answer_weights, response_table, sequence_kls, token_logps
 from dpo_lab.models import load_policy, load_tokenizer
 from dpo_lab.sampling import sample_responses
-from dpo_lab.scoring import batch_logits, batch_logps, score_pairs, score_responses
+from dpo_lab.scoring import (
+    batch_logits,
+    batch_logps,
+    score_pairs,
+    score_responses,
+)
 from dpo_lab.training.examples import (
     Mismatches,
     attach_reference,
@@ -22,45 +25,7 @@ from dpo_lab.training.examples import (
     mismatched_rows,
 )
 from dpo_lab.training.objective import LossConfig
-from dpo_lab.training.preference import PreferenceTrainer
 from dpo_lab.training.sample_metrics import SampleMetrics
-
-
-@pytest.fixture(scope="module")
-def encoded(tiny_model: Path, review_pairs):
-    pairs, _ = encode_pairs(load_tokenizer(tiny_model), review_pairs, 64)
-    return pairs
-
-
-@pytest.fixture(scope="module")
-def other_model(tiny_model: Path):
-    """The tiny model, moved a little, in float64."""
-    model = load_policy(tiny_model).double()
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(0.05 * noise)
-    return model
-
-
-def make_trainer(tiny_model, examples, folder, losses, **arguments) -> PreferenceTrainer:
-    settings = {
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-3,
-        "max_steps": 6,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": True,
-    }
-    args = TrainingArguments(output_dir=str(folder), **(settings | arguments))
-    policy = load_policy(tiny_model)
-    reference = load_policy(tiny_model) if losses.needs_reference_model else None
-    return PreferenceTrainer(
-        policy, args, losses, pad_id=0, reference=reference, train_dataset=examples
-    )
 
 
 def test_inputs_of_token_losses_equal_a_loop_over_tokens(tiny_model, other_model, encoded) -> None:

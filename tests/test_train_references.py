@@ -9,14 +9,13 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from dpo_lab.batching import collate, encode_pairs, pair_rows
+from dpo_lab.batching import collate, pair_rows
 from dpo_lab.cli import main
 from dpo_lab.errors import InputError
 from dpo_lab.models import (
     add_adapter,
     freeze_reference,
     load_policy,
-    load_tokenizer,
     model_hash,
     reference_mode,
 )
@@ -28,12 +27,6 @@ from dpo_lab.training.preference import PreferenceTrainer
 
 SHORT = ["--max_steps", "4", "--learning_rate", "1e-2", "--max_length", "64"]
 SHORT += ["--logging_steps", "1", "--per_device_train_batch_size", "4", "--save_steps", "2"]
-
-
-@pytest.fixture(scope="module")
-def encoded(tiny_model: Path, review_pairs):
-    pairs, _ = encode_pairs(load_tokenizer(tiny_model), review_pairs, 64)
-    return pairs
 
 
 def trainer_of(policy, examples, folder, losses, **more) -> PreferenceTrainer:

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
-from dpo_lab.batching import encode_pairs, padding_id, pair_rows
+from dpo_lab.batching import padding_id, pair_rows
 from dpo_lab.errors import InputError
 from dpo_lab.evaluation import mean_pair_loss
 from dpo_lab.landscape import random_directions, weight_surface
@@ -24,12 +24,6 @@ from dpo_lab.training.preference import PreferenceTrainer
 from dpo_lab.training.reference import cache_key, reference_logps
 
 BETA, RATE = 0.3, 1e-3
-
-
-@pytest.fixture(scope="module")
-def encoded(tiny_model: Path, review_pairs):
-    pairs, _ = encode_pairs(load_tokenizer(tiny_model), review_pairs, 64)
-    return pairs
 
 
 @pytest.fixture(scope="module")

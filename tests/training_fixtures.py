@@ -44,3 +44,53 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An own cache folder, so that a test meets only what it put there."""
     monkeypatch.setenv("DPO_LAB_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def encoded(tiny_model: Path, review_pairs) -> list:
+    from dpo_lab.batching import encode_pairs
+    from dpo_lab.models import load_tokenizer
+
+    pairs, _ = encode_pairs(load_tokenizer(tiny_model), review_pairs, 64)
+    return pairs
+
+
+@pytest.fixture(scope="session")
+def other_model(tiny_model: Path):
+    """The tiny model, moved a little, in float64."""
+    import torch
+
+    from dpo_lab.models import load_policy
+
+    model = load_policy(tiny_model).double()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_(0.05 * noise)
+    return model
+
+
+def make_trainer(tiny_model, examples, folder, losses, **arguments):
+    """A trainer of a copy of the tiny model, and of its reference where the losses need one."""
+    from transformers import TrainingArguments
+
+    from dpo_lab.models import load_policy
+    from dpo_lab.training.preference import PreferenceTrainer
+
+    settings = {
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-3,
+        "max_steps": 6,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
+    args = TrainingArguments(output_dir=str(folder), **(settings | arguments))
+    policy = load_policy(tiny_model)
+    reference = load_policy(tiny_model) if losses.needs_reference_model else None
+    return PreferenceTrainer(
+        policy, args, losses, pad_id=0, reference=reference, train_dataset=examples
+    )
