@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import io
-
-import matplotlib
-import matplotlib.pyplot as plt
-import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
 
-from dpo_lab.plotting.compact import show
 from dpo_lab.plotting.losses import Panel, draw_bands, draw_moves, draw_panels
-
-matplotlib.use("Agg")
 
 
 def test_a_label_has_one_style_in_all_panels_and_one_place_in_the_legend() -> None:
@@ -49,28 +40,3 @@ def test_the_full_dot_is_the_first_place() -> None:
     assert opened.get_xydata().tolist() == [[0.5, 0.7]]
     assert opened.get_markerfacecolor() == "white"
     assert full.get_markerfacecolor() != "white"
-
-
-def test_a_compact_png_is_smaller_and_looks_the_same() -> None:
-    figure = Figure(figsize=(4, 3))
-    draw_panels(
-        figure.subplots(1, 2), [Panel("m", "loss", range(50), {"a": range(50), "b": [3] * 50})]
-    )
-    plain = io.BytesIO()
-    figure.savefig(plain, format="png", dpi=figure.dpi, bbox_inches="tight")
-    packed = show(figure)._repr_png_()
-    assert len(packed) < 0.5 * len(plain.getvalue())
-    before, after = (
-        np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=float)
-        for data in (plain.getvalue(), packed)
-    )
-    assert before.shape == after.shape
-    assert abs(before - after).max(axis=-1).mean() < 1.5
-
-
-def test_showing_closes_the_figure_and_says_the_same_each_time() -> None:
-    figure, _ = plt.subplots()
-    shown = show(figure)
-    assert shown._repr_png_().startswith(b"\x89PNG")
-    assert repr(shown) == "<a figure>"
-    assert not plt.fignum_exists(figure.number)

@@ -18,7 +18,7 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{8,}")
 SIZE_LIMIT = 400_000
 PALETTE = 256
-UNSEEN = 16  # of 255: how far a colour may move when a figure is given a palette
+UNSEEN = 24  # of 255: how far a colour may move when a figure is given a palette
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
