@@ -66,6 +66,9 @@ TOO_WIDE = """() => {
 }"""
 
 
+# All that a reader's browser unpacks for this page, in bytes.
+WEIGHT = """() => performance.getEntries()
+  .reduce((sum, each) => sum + (each.decodedBodySize ?? 0), 0)"""
 IMAGES = "() => [...document.images].map((each) => [each.src, each.alt])"
 
 
@@ -144,8 +147,8 @@ def test_every_chapter_leads_to_its_notebook_on_colab(root: Path, built_site: Pa
 
 
 def look(visit: Visit) -> dict[str, list]:
-    """What a reader would see: the images, text that is too faint, parts too wide for a phone."""
-    seen = {"images": visit.page.evaluate(IMAGES)}
+    """What a reader would see: images, weight, text too faint, parts too wide for a phone."""
+    seen = {"images": visit.page.evaluate(IMAGES), "weight": visit.page.evaluate(WEIGHT)}
     for theme in ("light", "dark"):
         visit.page.evaluate(SET_THEME, theme)
         seen[theme] = visit.page.evaluate(LOW_CONTRAST, 4.5)
@@ -190,6 +193,11 @@ class TestOverHttp:
     @pytest.mark.parametrize("view", ["phone", "light", "dark"])
     def test_pages_fit_a_phone_and_are_readable_in_both_themes(self, found, view):
         assert amiss(found, view) == {}
+
+    def test_no_page_weighs_5_megabytes(self, found):
+        weights = {name: page["weight"] for name, page in found.items()}
+        assert max(weights.values()) > 3e6, "MathJax was not counted"
+        assert {name: weight for name, weight in weights.items() if weight >= 5e6} == {}
 
     def test_every_image_is_described_in_words(self, found):
         # Sphinx puts the file's address where a description is missing.
