@@ -44,6 +44,21 @@ def test_the_centre_is_the_loss_of_the_run(directions, run_folder, capsys) -> No
     assert 0.2 < float(ratio) < 5  # one forward pass a point; timings are noisy
 
 
+def test_every_way_to_set_an_option_reaches_the_surface(
+    tiny_model: Path, pair_file: Path, tmp_path: Path, capsys
+) -> None:
+    """label_smoothing has an option of its own; with it the loss at the centre is larger."""
+    centres = []
+    for word in (["--label_smoothing", "0.4"], ["--loss_options", "label_smoothing=0.0"]):
+        folder = tmp_path / word[1]
+        where = ["--model", tiny_model, "--pairs", pair_file, "--output_dir", folder]
+        steps = ["--loss", "cdpo", "--beta", "2", "--max_steps", "6", "--learning_rate", "3e-3"]
+        assert main(["train", *steps, *word, *map(str, where)]) == 0
+        assert landscape(folder, "--points", "3", "--max_pairs", "16") == 0
+        centres.append(json.loads((folder / "landscape.json").read_text())["losses"][1][1])
+    assert centres[0] > centres[1] + 0.02
+
+
 def landscape(run_folder: Path, *more: str) -> int:
     return main(["landscape", "--run", str(run_folder), *more])
 

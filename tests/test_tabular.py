@@ -105,6 +105,16 @@ def test_ktos_reference_point_is_the_exact_kl() -> None:
     assert torch.allclose(TabularLoss("kto", REF, SOFT, 0.5)(policy), by_hand, rtol=1e-13)
 
 
+def test_wpo_weighs_answers_as_one_token_each() -> None:
+    """w = pi(y) / sum pi^2; at (3/4, 1/4) that is 6/5 and 2/5, without gradient."""
+    policy = torch.tensor([0.75, 0.25], dtype=torch.float64).log().requires_grad_()
+    loss = TabularLoss("wpo", even(2), two_arms(1.0), 1.0)(policy)
+    assert loss.item() == pytest.approx(1.2 * 0.4 * math.log(1 + 1 / 3))
+    (slope,) = torch.autograd.grad(loss, policy)
+    force = 1.2 * 0.4 * 0.25
+    assert slope.tolist() == pytest.approx([-force, force])
+
+
 def test_inputs_and_lengths_are_read_at_chosen_and_rejected() -> None:
     ahead = torch.tensor([[0.0, 3.0], [2.0, 0.0]], dtype=torch.float64)
     loss = TabularLoss("odpo", even(2), two_arms(0.8), 0.5, inputs={"score_difference": ahead})

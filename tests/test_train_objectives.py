@@ -148,6 +148,31 @@ def test_a_running_shift_is_the_mean_reward_of_all_batches(tiny_model, encoded, 
     assert shift.total / shift.count == pytest.approx(sum(means) / 6, abs=1e-6)
 
 
+def test_the_shift_reaches_the_loss_and_only_training_moves_it(tiny_model, encoded, tmp_path):
+    """The batch's rewards enter before its own loss; an evaluation changes nothing."""
+    examples = attach_reference(encoded, score_pairs(load_policy(tiny_model), encoded, 0))
+    shifted = [e._replace(ref_chosen_logps=e.ref_chosen_logps - 4.0) for e in examples[:4]]
+    for name, state in (("bco_pair", "shift"), ("beta_dpo", "margin")):
+        trainer = make_trainer(tiny_model, examples, tmp_path, LossConfig({name: 1.0}, beta=0.5))
+        inputs = trainer.data_collator(shifted)
+        with torch.no_grad():
+            logps, extra = trainer.batch_logps(trainer.model, inputs)
+            before = trainer.objective.state_dict()
+            kept, _ = trainer.evaluate_loss(logps, extra, training=False)
+            assert trainer.objective.state_dict() == before
+            assert len(kept.policy_chosen) == 4
+            kept, output = trainer.evaluate_loss(logps, extra, training=True)
+        assert trainer.objective.state_dict() != before
+        if state == "shift":
+            # rewards .5 * 4 of the chosen, 0 of the rejected: their mean is 1
+            by_hand = -F.logsigmoid(torch.tensor(2.0 - 1.0)) - F.logsigmoid(torch.tensor(1.0 - 0.0))
+            torch.testing.assert_close(output.losses, by_hand.expand(4), atol=1e-4, rtol=0)
+        else:
+            # M0 = .1 * 4 after one batch; beta = .5 (1 + .6 (4 - .4)) on every pair
+            by_hand = -F.logsigmoid(torch.tensor(0.5 * (1 + 0.6 * 3.6) * 4))
+            torch.testing.assert_close(output.losses.mean(), by_hand, atol=1e-4, rtol=0)
+
+
 def test_ld_dpo_with_full_weight_trains_as_dpo(tiny_model, encoded, tmp_path) -> None:
     examples = attach_reference(encoded, score_pairs(load_policy(tiny_model), encoded, 0))
     logged = []
