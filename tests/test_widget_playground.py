@@ -8,88 +8,24 @@ import statistics
 import numpy as np
 import pytest
 import torch
+from playground_python import (
+    HOSTILE,
+    REWARDS,
+    TILES,
+    WORK,
+    assert_shows_python,
+    cast_votes,
+    pairs_shown,
+    press,
+    random_numbers,
+)
 from widget_page import open_modules, readers
 
-from dpo_lab import boltzmann, bradley_terry
+from dpo_lab import bradley_terry
 from dpo_lab.errors import InputError
-from dpo_lab.tabular import TabularLoss, counted_preferences, descend
+from dpo_lab.tabular import counted_preferences
 from dpo_lab.widgets import Playground
 from dpo_lab.widgets.tables import TABLE_LOSSES
-from dpo_lab.worlds import t8
-
-_, REF, REWARDS = t8()
-TILES = """
-() => Object.fromEntries([...document.querySelectorAll("[data-number]")]
-  .map((node) => [node.dataset.number, Number(node.dataset.value)]))
-"""
-
-
-def random_numbers(seed: int, count: int) -> list[float]:
-    """mulberry32 in Python's whole numbers, cut to 32 bits."""
-    numbers, state, low = [], seed, 2**32 - 1
-    for _ in range(count):
-        state = (state + 0x6D2B79F5) & low
-        mixed = ((state ^ (state >> 15)) * (state | 1)) & low
-        mixed ^= (mixed + (mixed ^ (mixed >> 7)) * (mixed | 61)) & low
-        numbers.append((mixed ^ (mixed >> 14)) / 2**32)
-    return numbers
-
-
-def pairs_shown(state: dict) -> torch.Tensor:
-    probs = torch.tensor(state["ref_probs"], dtype=torch.float64)
-    half = torch.arange(8) >= 4
-    weights = {
-        "all": torch.ones(8, 8, dtype=torch.float64),
-        "reference": probs[:, None] * probs,
-        "first": (torch.arange(8) < state["first"]).double().expand(8, 8),
-        "blocks": (half[:, None] == half).double(),
-    }[state["coverage"]].triu(1)
-    return weights / weights.sum()
-
-
-def cast_votes(state: dict) -> tuple[torch.Tensor, torch.Tensor]:
-    """Winners and losers, by the rules of votes.js written once more."""
-    shown, rewards = pairs_shown(state), state["rewards"]
-    firsts, seconds = shown.nonzero().unbind(-1)
-    edges = shown[firsts, seconds].cumsum(0)
-    numbers = torch.tensor(random_numbers(state["seed"], 3 * state["pairs"]), dtype=torch.float64)
-    where, preference, flip = numbers.view(-1, 3).unbind(-1)
-    drawn = torch.searchsorted(edges, where, right=True).clamp(max=len(edges) - 1)
-    i, j = firsts[drawn], seconds[drawn]
-    gaps = torch.tensor(rewards, dtype=torch.float64)
-    wins = (preference < torch.sigmoid(gaps[i] - gaps[j])) ^ (flip < state["flip_rate"])
-    return torch.where(wins, i, j), torch.where(wins, j, i)
-
-
-def in_python(state: dict, steps: int) -> dict:
-    """The numbers on the page after some steps with all votes in."""
-    table = counted_preferences(*cast_votes(state), 8)
-    loss = TabularLoss(state["loss"], REF, table, float(state["beta"]))
-    rate, optimiser = float(state["learning_rate"]), state["optimiser"]
-    path = descend(loss, REF, steps=steps, learning_rate=rate, optimiser=optimiser, record=[steps])
-    policy, rewards = path.policy_logps[0], torch.tensor(state["rewards"], dtype=torch.float64)
-    best = boltzmann.optimal_policy(REF, rewards, float(state["beta"]))
-    return {
-        "value": path.losses.item(),
-        "reward": boltzmann.expected_reward(policy, rewards).item(),
-        "kl": boltzmann.kl(policy, REF).item(),
-        "gap": state["beta"] * boltzmann.kl(policy, best).item(),
-    }
-
-
-def assert_shows_python(page, steps: int) -> dict:
-    state = page.state()
-    shown, expected = page.page.evaluate(TILES), in_python(state, steps)
-    for name, value in expected.items():
-        assert shown[name] == pytest.approx(value, rel=1e-9, abs=1e-12), name
-    assert page.page.locator(".dpo-place").text_content().startswith(f"step {steps} ·")
-    return state
-
-
-def press(page, name: str, times: int = 1) -> None:
-    for _ in range(times):
-        page.page.get_by_role("button", name=name, exact=True).press("Enter")
-    page.drawn()
 
 
 @pytest.fixture
@@ -179,16 +115,6 @@ class TestVotes:
             count = (wins[i, j] + wins[j, i]).item()
             p = torch.sigmoid(REWARDS[i] - REWARDS[j]).item()
             assert abs(wins[i, j].item() / count - p) < 5 * math.sqrt(p * (1 - p) / count)
-
-
-HOSTILE = [
-    "#play?__proto__=1&constructor=2&toString=3",
-    "#play?beta=<img src=x onerror=alert(1)>&loss=javascript:alert(1)",
-    "#play?beta=NaN&learning_rate=Infinity&pairs=1e9&flip_rate=-1&seed=0x10&first=2.5",
-    "#play?rewards=1,2&rewards=9,9,9&arrival=7&speed=1e3",
-    "#play?" + "beta=1&" * 1000,
-    "#play?%E0%A4%A=%&&&==&beta",
-]
 
 
 @pytest.mark.browser
@@ -310,20 +236,6 @@ class TestRuns:
 
 
 # The work of each frame while playing: requested callbacks, timed from inside.
-WORK = """
-() => new Promise((done) => {
-  const times = [];
-  const real = window.requestAnimationFrame;
-  window.requestAnimationFrame = (callback) => real((now) => {
-    const begin = performance.now();
-    callback(now);
-    document.body.getBoundingClientRect(); // layout is part of the work
-    times.push(performance.now() - begin);
-    if (times.length === 120) { window.requestAnimationFrame = real; done(times); }
-  });
-  [...document.querySelectorAll("button")].find((each) => each.textContent === "Play").click();
-})
-"""
 
 
 @pytest.mark.browser
@@ -353,111 +265,3 @@ class TestForEveryReader:
         page.page.wait_for_timeout(500)
         assert page.page.evaluate("location.hash") == ""
         assert page.page.get_by_role("button", name="Copy link").count() == 0
-
-
-@pytest.fixture
-def built(chromium, built_site, site_addresses):
-    """Opens the playground's page in the built book, over http or as a file, at some address."""
-    if not (built_site / "notebooks" / "playground.html").is_file():
-        pytest.skip("the built site has no playground")
-    contexts, troubles = [], []
-
-    def open_one(hash_: str = "", kind: str = "http", **options):
-        context = chromium.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on(
-            "console", lambda message: message.type == "error" and troubles.append(message.text)
-        )
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.goto(f"{site_addresses[kind]}notebooks/playground.html{hash_}")
-        page.wait_for_selector(".dpo-place")
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert troubles == []
-
-
-STORED = """
-() => Object.values(
-  JSON.parse(document.querySelector("script[type*='widget-state+json']").textContent).state)
-  .map((each) => each.state).find((state) => (state._anywidget_id ?? "").endsWith(".Playground"))
-"""
-DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-
-
-@pytest.mark.browser
-class TestBuiltPage:
-    @pytest.mark.parametrize("kind", ["http", "sub-path", "file"])
-    def test_a_link_opens_the_same_set_up(self, built, kind):
-        page = built(kind=kind)
-        page.get_by_role("combobox", name="loss").select_option("ipo_sum")
-        page.get_by_role("combobox", name="pairs shown").select_option("blocks")
-        page.get_by_role("slider", name="reward of A").press("ArrowRight")
-        page.get_by_role("slider", name="votes").press("ArrowLeft")
-        page.wait_for_function("location.hash.includes('pairs=990')")
-        address = page.evaluate("location.hash")
-        assert "loss=ipo_sum" in address
-        assert "coverage=blocks" in address
-        page.get_by_role("button", name="Step", exact=True).press("Enter")
-        page.evaluate(DRAWN)
-        shown = page.evaluate(TILES)
-
-        other = built(address, kind=kind)
-        other.get_by_role("button", name="Step", exact=True).click()
-        other.evaluate(DRAWN)
-        assert other.evaluate(TILES) == shown
-        state = other.evaluate(STORED) | {"loss": "ipo_sum", "coverage": "blocks", "pairs": 990}
-        state["rewards"] = [0.1, *state["rewards"][1:]]
-        for name, value in in_python(state, 1).items():
-            assert shown[name] == pytest.approx(value, rel=1e-9), name
-
-    @pytest.mark.parametrize("text", HOSTILE)
-    def test_a_hostile_link_changes_nothing_and_is_named(self, built, text):
-        page = built(text)
-        assert page.get_by_role("alert").filter(has_text="Not understood in the link").is_visible()
-        expected = in_python(page.evaluate(STORED), 0)
-        assert page.evaluate(TILES) == pytest.approx(expected, rel=1e-9, abs=1e-12)
-        assert page.locator("img[src=x]").count() == 0
-
-    def test_a_link_pasted_into_the_open_page_is_taken(self, built):
-        page = built()
-        page.evaluate("location.hash = '#play?beta=2&flip_rate=0.25'")
-        page.wait_for_function(
-            "document.querySelector('[aria-label=\"beta, exact value\"]').value === '2'"
-        )
-        slider = page.get_by_role("slider", name="flipped labels")
-        assert slider.get_attribute("aria-valuetext") == "0.25"
-
-    def test_copy_link_copies_or_shows_it(self, built):
-        page = built(permissions=["clipboard-read", "clipboard-write"])
-        page.get_by_role("slider", name="beta, logarithmic").press("ArrowRight")
-        page.wait_for_function("location.hash.includes('beta=')")
-        page.get_by_role("button", name="Copy link").click()
-        page.get_by_role("alert").filter(has_text="Copied").wait_for()
-        assert page.evaluate("navigator.clipboard.readText()") == page.url
-
-    def test_without_a_clipboard_the_link_stands_in_a_box(self, built):
-        page = built()
-        refuse = "() => { navigator.clipboard.writeText = () => Promise.reject(new Error()); }"
-        page.evaluate(refuse)
-        page.get_by_role("button", name="Copy link").click()
-        box = page.get_by_role("textbox", name="link to this set-up")
-        box.wait_for()
-        assert box.input_value().startswith(page.url.split("#")[0] + "#play?loss=dpo&beta=0.5&")
-
-    def test_a_phone_plays_it_by_touch(self, built):
-        page = built(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        page.get_by_role("button", name="Play", exact=True).tap()
-        page.wait_for_function(
-            "parseInt(document.querySelector('.dpo-place').textContent.slice(5)) >= 30"
-        )
-        page.get_by_role("button", name="Pause", exact=True).tap()
-
-    def test_sixty_frames_a_second(self, built):
-        page = built()
-        times = page.evaluate(WORK)
-        assert statistics.median(times) < 10
