@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from dpo_lab.checks import check_probability
 from dpo_lab.errors import InputError
@@ -86,32 +86,72 @@ def sample_response(rng: random.Random, prompt: str) -> str:
     return " " + " ".join(clauses)
 
 
-def sample_pairs(count: int, *, seed: int = 0, flip_rate: float = 0.0) -> list[PreferencePair]:
+def sample_pairs(
+    count: int, *, seed: int = 0, flip_rate: float = 0.0, length_bonus: float = 0.0
+) -> list[PreferencePair]:
     """`count` pairs of different answers, labelled by Bradley-Terry on `true_reward`.
 
     The first answer is preferred with probability sigmoid(r_first - r_second); each label is then
-    turned round with probability `flip_rate`. Raises `InputError` if count is below 1 or
-    flip_rate outside [0, 1).
+    turned round with probability `flip_rate`. `length_bonus`: what the labellers, not the true
+    reward, see in each word more. Raises `InputError` if count is below 1, flip_rate outside
+    [0, 1) or length_bonus not finite.
     """
     if count < 1:
         raise InputError(f"count must be at least 1, got {count}")
-    check_probability(flip_rate, "flip_rate")
-    stream = _pair_stream(random.Random(seed), flip_rate)
-    return [next(stream) for _ in range(count)]
-
-
-def _pair_stream(rng: random.Random, flip_rate: float) -> Iterator[PreferencePair]:
-    while True:
+    rng = random.Random(seed)
+    voters = Voters(rng, flip_rate, length_bonus)
+    pairs: list[PreferencePair] = []
+    while len(pairs) < count:
         prompt = sample_prompt(rng)
-        first, second = sample_response(rng, prompt), sample_response(rng, prompt)
+        pair = voters.choose(prompt, sample_response(rng, prompt), sample_response(rng, prompt))
+        if pair is not None:
+            pairs.append(pair)
+    return pairs
+
+
+def label_answers(
+    prompts: Sequence[str],
+    first: Sequence[str],
+    second: Sequence[str],
+    *,
+    seed: int = 0,
+    flip_rate: float = 0.0,
+    length_bonus: float = 0.0,
+) -> list[PreferencePair]:
+    """Pairs of given answers, such as two samples of a policy, labelled as by `sample_pairs`.
+
+    Two equal answers make no pair, so the list may be shorter than what was given. Raises
+    `InputError` for lists of different lengths.
+    """
+    if not len(prompts) == len(first) == len(second):
+        raise InputError(
+            f"{len(prompts)} prompts, {len(first)} first and {len(second)} second answers"
+        )
+    voters = Voters(random.Random(seed), flip_rate, length_bonus)
+    pairs = [voters.choose(*row) for row in zip(prompts, first, second, strict=True)]
+    return [pair for pair in pairs if pair is not None]
+
+
+class Voters:
+    """Labels pairs by chance, as people with this world's taste would."""
+
+    def __init__(self, rng: random.Random, flip_rate: float, length_bonus: float) -> None:
+        check_probability(flip_rate, "flip_rate")
+        if not math.isfinite(length_bonus):
+            raise InputError(f"length_bonus must be finite, got {length_bonus}")
+        self._rng, self._flip_rate, self._length_bonus = rng, flip_rate, length_bonus
+
+    def choose(self, prompt: str, first: str, second: str) -> PreferencePair | None:
+        """The pair with its label, or None where the two answers are one."""
         if first == second:
-            continue
+            return None
         gap = true_reward(prompt, first) - true_reward(prompt, second)
-        first_wins = rng.random() < 1 / (1 + math.exp(-gap))
-        if rng.random() < flip_rate:
+        gap += self._length_bonus * (len(first.split()) - len(second.split()))
+        first_wins = self._rng.random() < 1 / (1 + math.exp(-gap))
+        if self._rng.random() < self._flip_rate:
             first_wins = not first_wins
         chosen, rejected = (first, second) if first_wins else (second, first)
-        yield PreferencePair(prompt, chosen, rejected)
+        return PreferencePair(prompt, chosen, rejected)
 
 
 def _kind_of(prompt: str) -> str:

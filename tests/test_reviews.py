@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from itertools import islice
 
 import pytest
 
@@ -75,5 +74,36 @@ def test_bad_arguments(arguments: dict) -> None:
 
 
 def test_pairs_come_without_end() -> None:
-    stream = reviews._pair_stream(random.Random(0), 0.0)
-    assert len(set(islice(stream, 3000))) > 2500
+    assert len(set(reviews.sample_pairs(3000))) > 2500
+
+
+def test_labellers_who_like_length_follow_it_at_the_rate_that_bradley_terry_gives() -> None:
+    pairs = reviews.sample_pairs(6000, seed=2, length_bonus=0.5)
+    gaps, longer_wins = [], 0
+    for p in pairs:
+        words = len(p.chosen.split()) - len(p.rejected.split())
+        true = reviews.true_reward(p.prompt, p.chosen) - reviews.true_reward(p.prompt, p.rejected)
+        gaps.append(true + 0.5 * words)
+        longer_wins += words > 0
+    expected = sum(1 / (1 + math.exp(-abs(gap))) for gap in gaps) / len(gaps)
+    observed = sum(gap > 0 for gap in gaps) / len(gaps)
+    assert observed == pytest.approx(expected, abs=0.02)
+    plain = reviews.sample_pairs(6000, seed=2)
+    fair = sum(len(p.chosen.split()) > len(p.rejected.split()) for p in plain)
+    assert longer_wins > fair + 600
+
+
+def test_given_answers_are_labelled_and_equal_ones_make_no_pair() -> None:
+    prompts = ["the soup", "the film", "the park"] * 400
+    first = [" was superb", " was dull", " was clean"] * 400
+    second = [" was awful", " was dull", " was dirty"] * 400
+    pairs = reviews.label_answers(prompts, first, second, seed=1)
+    assert len(pairs) == 800
+    soup = [p.chosen == " was superb" for p in pairs if p.prompt == "the soup"]
+    # a gap of 4: sigmoid(4) = .982
+    assert sum(soup) / len(soup) == pytest.approx(0.982, abs=0.025)
+    assert pairs == reviews.label_answers(prompts, first, second, seed=1)
+    with pytest.raises(InputError, match="1 prompts, 0 first"):
+        reviews.label_answers(["the soup"], [], [])
+    with pytest.raises(InputError, match="length_bonus"):
+        reviews.sample_pairs(3, length_bonus=math.inf)
