@@ -1,4 +1,4 @@
-"""The command `dpo-lab`: train, score, evaluate, diagnose, landscape, inspect.
+"""The command `dpo-lab`: train, start, score, evaluate, diagnose, landscape, inspect.
 
 Each command is a frozen dataclass of settings and one function; the options are made from the
 dataclass. A mistake of the user's ends with one message and exit code 2, never with a traceback.
@@ -20,6 +20,7 @@ from dpo_lab.errors import InputError
 
 COMMANDS = {
     "train": "train a model on preference pairs, from pairs to curves",
+    "start": "a small model tuned on tiny reviews, to start experiments from; kept in the cache",
     "score": "log-probabilities and implicit rewards of pairs under any policy and reference",
     "evaluate": "two models beside each other: ranking, calibration, KL, length, variety, wins",
     "diagnose": "read a run's curves and say in words what they show",
@@ -58,6 +59,10 @@ def _command(name: str) -> tuple[type, Callable[[Any], None]]:
         from dpo_lab.training.config import TrainConfig
 
         return TrainConfig, _train
+    if name == "start":
+        from dpo_lab.training.starting_model import StartConfig
+
+        return StartConfig, _start
     if name == "landscape":
         from dpo_lab.training.run_landscape import LandscapeConfig
 
@@ -127,6 +132,12 @@ def diagnose_run(config: DiagnoseConfig) -> None:
         print(f"{finding}\n")
     unfinished = "" if record.get("status") == "complete" else "; the run is not finished"
     print(f"{len(rows)} logged rows, {len(findings) or 'no'} findings{unfinished}")
+
+
+def _start(config: Any) -> None:
+    from dpo_lab.training.starting_model import starting_model
+
+    print(starting_model(config, _to_stderr))
 
 
 def _landscape(config: Any) -> None:
