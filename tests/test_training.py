@@ -267,7 +267,9 @@ def test_a_whole_run_leaves_what_it_promises(
     assert train_rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)
     for name in ("rewards/margins", "logps_ref/rejected", "lengths/chosen", "logratios/chosen"):
         assert name in train_rows[-1]
-    last = [row for row in rows if "eval_loss" in row][-1]
+    held_out = [row for row in rows if "eval_loss" in row]
+    assert len({row["step"] for row in held_out}) == len(held_out), "a step was evaluated twice"
+    last = held_out[-1]
     assert last["eval_logratios/chosen"] == pytest.approx(evaluation.logratio_chosen, abs=1e-4)
     assert evaluation.table() in said[-1]
 

@@ -182,7 +182,8 @@ def _preference_stage(
         say(f"loss at step 0: {loss:.4f}; without a reference there is no value to check it by")
     use_readable_progress(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
-    if trainer.state.global_step % config.eval_steps:  # else the last step was evaluated
+    last = trainer.state.global_step
+    if not any("eval_loss" in row and row["step"] == last for row in trainer.state.log_history):
         trainer.evaluate()
 
 
