@@ -25,7 +25,7 @@ def both_fall(curves: Curves) -> Finding | None:
             "Whether that is benign cannot be told from these curves; measure the policy's own "
             "answers (--sample_prompts 64)."
         )
-        return Finding("both_fall", "look", says, means, "04_loss_landscape")
+        return Finding("both_fall", "look", says, means, "08_chosen_falls")
     says += f"; KL on the policy's own answers {kl:.2f} nats"
     # At the optimum, the mean log-ratio of answers that the reference drew is -KL(ref || pi),
     # which is of the size of the KL the other way. Far more than that went somewhere else.
@@ -37,7 +37,7 @@ def both_fall(curves: Curves) -> Finding | None:
             "The chosen answers lose far more than the policy's own answers moved: their "
             "probability went to answers that nobody preferred. Add an NLL term (--loss dpo sft), "
             "or look at pairs whose two answers are nearly alike.",
-            "04_loss_landscape",
+            "08_chosen_falls",
         )
     return None
 

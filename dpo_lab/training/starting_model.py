@@ -27,7 +27,8 @@ class StartConfig:
 
     world_pairs: int = option(2000, "pairs of tiny reviews whose chosen answers are learned")
     num_train_epochs: float = option(3.0, "passes over them")
-    learning_rate: float = option(1e-3, "learning rate")
+    learning_rate: float = option(2e-3, "learning rate")
+    per_device_train_batch_size: int = option(32, "answers per device and step")
     vocab_size: int = option(2048, "tokens of the tokenizer that is learned")
     hidden_size: int = option(128, "width of the model")
     num_hidden_layers: int = option(3, "layers")
@@ -55,7 +56,12 @@ def starting_model(config: StartConfig, say: Callable[[str], None] = print) -> P
     model = build_model(tokenizer, size, config.seed)
     say(f"a new model of {model.num_parameters():,} parameters learns {len(pairs)} answers")
     encoded, _ = encode_pairs(tokenizer, pairs, MAX_LENGTH)
-    settings = SFTConfig(config.num_train_epochs, config.learning_rate, seed=config.seed)
+    settings = SFTConfig(
+        config.num_train_epochs,
+        config.learning_rate,
+        config.per_device_train_batch_size,
+        config.seed,
+    )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as checkpoints:
         chosen = [pair.chosen for pair in encoded]
