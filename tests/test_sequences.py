@@ -19,6 +19,7 @@ from dpo_lab.sequences import answer_logps, sequence_model, sequence_world
 BETA = 0.5
 SIZE = SmallModelConfig(32, 2, 2, max_position_embeddings=16)
 WORLD = sequence_world()
+ROUNDING = 1e-5  # Llama's norm computes in float32, whatever the model's dtype
 
 
 def test_the_world_by_hand() -> None:
@@ -56,11 +57,11 @@ def test_the_listed_answers_are_all_there_are() -> None:
     model = sequence_model(WORLD, SIZE, seed=2)
     with torch.no_grad():
         logps = answer_logps(model, WORLD)
-        assert torch.allclose(logps.logsumexp(-1), torch.zeros(2).double(), atol=1e-12)
+        assert torch.allclose(logps.logsumexp(-1), torch.zeros(2).double(), atol=ROUNDING)
         ids = torch.tensor([[3, 1, 2, 0, 3]])  # prompt b, answer "ca", end
         steps = F.log_softmax(model(ids).logits[0], -1)
         by_hand = steps[1, 2] + steps[2, 0] + steps[3, 3]
-    assert torch.allclose(logps[1, WORLD.answers.index("ca")], by_hand, atol=1e-12)
+    assert torch.allclose(logps[1, WORLD.answers.index("ca")], by_hand, atol=ROUNDING)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def test_the_value_reached_is_the_best_one_whatever_pairs_were_drawn(trained, re
     value = BETA * log_partition(reference, WORLD.rewards, BETA)
     for policy in (trained, other):
         reached = boltzmann.objective(policy, reference, WORLD.rewards, BETA)
-        assert torch.allclose(reached, value - BETA * kl(policy, best), atol=1e-9)
+        assert torch.allclose(reached, value - BETA * kl(policy, best), atol=ROUNDING)
         assert (value - reached).max() < 1e-3
     assert (
         expected_reward(trained, WORLD.rewards) > expected_reward(reference, WORLD.rewards)
@@ -150,7 +151,7 @@ def test_a_chosen_answer_falls_where_the_gradients_say_so() -> None:
     assert change.flatten()[falling] < 0 < change.flatten()[rising]
     for place in (falling, rising):
         won, lost = divmod(place, len(WORLD.answers))
-        k = 1e-7  # learning rate * beta * sigma(-m)
+        k = 1e-5  # learning rate * beta * sigma(-m)
         with torch.no_grad():
             step = k * (g[won] - g[lost])
             for parameter, piece in zip(
@@ -163,5 +164,5 @@ def test_a_chosen_answer_falls_where_the_gradients_say_so() -> None:
             ):
                 parameter.sub_(piece.view_as(parameter))
         expected = k * change.flatten()[place]
-        assert moved[won].item() == pytest.approx(expected.item(), rel=1e-2)
+        assert moved[won].item() == pytest.approx(expected.item(), rel=3e-2)
         assert moved[won] > moved[lost]  # the margin rises either way
