@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import math
-import shutil
 
 import numpy as np
 import pytest
 import torch
 from loss_cases import MODERATE, SATURATED, TABLE_OF, inputs_for, spread
 from test_losses_golden import MODERATE_ROWS, SATURATED_ROWS
-from widget_page import open_page
+from widget_page import open_modules
 
 from dpo_lab.losses import LOSSES, PairLogps, compute_loss
-from dpo_lab.widgets._bundle import STATIC, bundle
 
 pytestmark = pytest.mark.browser
 
 BATCH_LOSSES = ["aot", "aot_unpaired", "beta_dpo"]
 NAMES = [name for name in LOSSES if name not in BATCH_LOSSES]
-ENTRY = (
-    'import { BATCH_LOSSES, LOSSES, evaluate } from "./losses.js";\n'
-    "export default { BATCH_LOSSES, LOSSES, evaluate };\n"
-)
 # Options away from their defaults, and beta where it matters for them.
 OTHER_OPTIONS = {
     "cdpo": [{"label_smoothing": 0.0}, {"label_smoothing": 0.45}],
@@ -52,27 +46,12 @@ OTHER_OPTIONS = {
 
 @pytest.fixture(scope="module")
 def page(chromium, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("modules")
-    for module in STATIC.glob("*.js"):
-        shutil.copy(module, folder)
-    (folder / "entry.js").write_text(ENTRY, encoding="utf-8")
     page = chromium.new_page()
-    open_page(page)
-    page.evaluate(
-        "async (text) => { window.family = (await importText(text)).default; }",
-        bundle("entry.js", folder),
+    open_modules(
+        page, tmp_path_factory.mktemp("modules"), {"losses.js": "BATCH_LOSSES, LOSSES, evaluate"}
     )
     yield page
     page.close()
-
-
-@pytest.fixture(autouse=True)
-def double():
-    """Python turns an option times a length into the default dtype before it meets a log-prob."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 def ends(interval: str) -> list[float]:
@@ -80,8 +59,8 @@ def ends(interval: str) -> list[float]:
 
 
 def test_the_table_is_pythons(page):
-    table = page.evaluate("family.LOSSES")
-    assert page.evaluate("family.BATCH_LOSSES") == BATCH_LOSSES
+    table = page.evaluate("tested.LOSSES")
+    assert page.evaluate("tested.BATCH_LOSSES") == BATCH_LOSSES
     assert sorted(table) == sorted(NAMES)
     for name, shown in table.items():
         spec = LOSSES[name]
@@ -118,7 +97,7 @@ def in_javascript(page, name, logps, beta, options, inputs) -> dict[str, np.ndar
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
     results = page.evaluate(
         "([name, rows, beta, options]) => rows.map((pair) =>"
-        " family.evaluate(name, pair, beta, options))",
+        " tested.evaluate(name, pair, beta, options))",
         [name, rows, beta, options],
     )
     return {key: np.array([r[key] for r in results], dtype=float) for key in ("loss", "da", "db")}
@@ -198,7 +177,7 @@ def test_golden_numbers(page, logps, beta, name, options, inputs, expected):
 
 def test_defaults_stand_in_for_what_is_left_out(page):
     pair = {"a": 0.5, "b": -0.25}
-    shown = page.evaluate("(pair) => family.evaluate('cdpo', pair)", pair)
+    shown = page.evaluate("(pair) => tested.evaluate('cdpo', pair)", pair)
     # m = .1 * .75, smoothed by .1; worked without either implementation.
     right, wrong = math.log1p(math.exp(-0.075)), math.log1p(math.exp(0.075))
     assert shown["loss"] == pytest.approx(0.9 * right + 0.1 * wrong, rel=1e-14)

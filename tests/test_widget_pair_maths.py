@@ -4,37 +4,25 @@ closed forms."""
 from __future__ import annotations
 
 import math
-import shutil
 
 import numpy as np
 import pytest
 import torch
-from widget_page import open_page
+from widget_page import open_modules
 
 from dpo_lab.landscape import pair_surface
-from dpo_lab.widgets._bundle import STATIC, bundle
 from dpo_lab.widgets.landscape import NAMES
 
 pytestmark = pytest.mark.browser
 
-ENTRY = (
-    'import { descentPath } from "./descent.js";\n'
-    'import { lowestDifference, meanLoss, swap } from "./pair.js";\n'
-    "export default { descentPath, lowestDifference, meanLoss, swap };\n"
-)
-
 
 @pytest.fixture(scope="module")
 def page(chromium, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("modules")
-    for module in STATIC.glob("*.js"):
-        shutil.copy(module, folder)
-    (folder / "entry.js").write_text(ENTRY, encoding="utf-8")
     page = chromium.new_page()
-    open_page(page)
-    page.evaluate(
-        "async (text) => { window.maths = (await importText(text)).default; }",
-        bundle("entry.js", folder),
+    open_modules(
+        page,
+        tmp_path_factory.mktemp("modules"),
+        {"descent.js": "descentPath", "pair.js": "lowestDifference, meanLoss, swap"},
     )
     yield page
     page.close()
@@ -49,7 +37,7 @@ def test_the_mean_loss_is_pythons_surface(page, name):
         )
         shown = page.evaluate(
             """([setting, axis]) => axis.map((a) => axis.map((b) => {
-              const { loss, da, db } = maths.meanLoss(setting, { a, b });
+              const { loss, da, db } = tested.meanLoss(setting, { a, b });
               return [loss, da, db];
             }))""",
             [{"name": name, "beta": 0.5, "p": p, "penalty": c}, axis.tolist()],
@@ -66,7 +54,9 @@ def test_swapping_twice_changes_nothing_and_once_changes_sides(page):
         "rejectedLength": 6, "chosen_kl": 7, "rejected_kl": 8, "chosen_weights": 9,
         "rejected_weights": 10, "phi": 11,
     }  # fmt: skip
-    once, twice = page.evaluate("(pair) => [maths.swap(pair), maths.swap(maths.swap(pair))]", pair)
+    once, twice = page.evaluate(
+        "(pair) => [tested.swap(pair), tested.swap(tested.swap(pair))]", pair
+    )
     assert twice == pair
     assert [once["a"], once["refChosen"], once["chosenLength"], once["chosen_kl"]] == [2, -4, 6, 8]
     assert [once["chosen_weights"], once["phi"]] == [10, 11]
@@ -96,7 +86,7 @@ OPTIMA = [
 @pytest.mark.parametrize(("name", "beta", "options", "p", "expected"), OPTIMA)
 def test_the_lowest_point_is_the_population_optimum(page, name, beta, options, p, expected):
     found = page.evaluate(
-        "([setting, far]) => maths.lowestDifference(setting, { a: 0, b: 0 }, -far, far)",
+        "([setting, far]) => tested.lowestDifference(setting, { a: 0, b: 0 }, -far, far)",
         [{"name": name, "beta": beta, "options": options, "p": p}, 24 / beta],
     )
     if expected is None:  # f'(e^a) - f'(e^b) = logit(p) / beta with f' = log sigmoid, b = -a
@@ -119,7 +109,7 @@ def test_the_lowest_point_is_the_population_optimum(page, name, beta, options, p
 def test_without_an_optimum_none_is_named(page, name, p, options):
     setting = {"name": name, "beta": 0.1, "options": options, "p": p}
     found = page.evaluate(
-        "(setting) => maths.lowestDifference(setting, { a: 0, b: 0 }, -240, 240)", setting
+        "(setting) => tested.lowestDifference(setting, { a: 0, b: 0 }, -240, 240)", setting
     )
     assert found is None
 
@@ -127,7 +117,7 @@ def test_without_an_optimum_none_is_named(page, name, p, options):
 def descend(page, setting: dict, start: tuple[float, float], edge: float):
     pair = {"a": start[0], "b": start[1]}
     result = page.evaluate(
-        "([setting, pair, edge]) => maths.descentPath(setting, pair, edge)", [setting, pair, edge]
+        "([setting, pair, edge]) => tested.descentPath(setting, pair, edge)", [setting, pair, edge]
     )
     return np.array(result["path"]), result["end"]
 
@@ -162,7 +152,7 @@ def test_a_path_never_goes_up(page):
         setting = {"name": name, "beta": 0.2, "p": 0.7}
         path, _ = descend(page, setting, (-7, 3), 20)
         losses = page.evaluate(
-            "([setting, path]) => path.map(([a, b]) => maths.meanLoss(setting, { a, b }).loss)",
+            "([setting, path]) => path.map(([a, b]) => tested.meanLoss(setting, { a, b }).loss)",
             [setting, path.tolist()],
         )
         assert (np.diff(losses) < 0).all(), name
