@@ -7,12 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from dpo_lab.batching import Batch
 from dpo_lab.losses import AnswerLogps, AnswerOutput
 from dpo_lab.scoring import batch_logps
 from dpo_lab.training.examples import AnswerCollator
 from dpo_lab.training.metrics import answer_metrics
-from dpo_lab.training.preference import PreferenceTrainer
+from dpo_lab.training.preference import PreferenceTrainer, batch_of
 
 
 class AnswerTrainer(PreferenceTrainer):
@@ -24,7 +23,7 @@ class AnswerTrainer(PreferenceTrainer):
     def batch_logps(
         self, model: nn.Module, inputs: Mapping[str, Tensor]
     ) -> tuple[AnswerLogps, dict[str, Tensor]]:
-        batch = Batch(**{name: inputs[name] for name in Batch._fields})
+        batch = batch_of(inputs)
         policy = batch_logps(model, batch)
         reference = inputs["ref_logps"]
         if self.moving is not None:

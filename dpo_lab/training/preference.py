@@ -75,7 +75,7 @@ class PreferenceTrainer(Trainer):
     ) -> tuple[PairLogps | AnswerLogps, dict[str, Tensor]]:
         """Policy log-probabilities of a collated batch beside the reference's, and what else
         the loss needs."""
-        batch = _batch(inputs)
+        batch = batch_of(inputs)
         logits = batch_logits(model, batch)
         rows = sequence_logps(logits, batch.input_ids, batch.starts, batch.ends)
         chosen, rejected = rows.chunk(2)
@@ -112,7 +112,7 @@ class PreferenceTrainer(Trainer):
         if "ref_mismatched_logps" not in inputs:
             return {}
         with torch.no_grad():
-            logps = batch_logps(model, _batch(inputs, MISMATCHED))
+            logps = batch_logps(model, batch_of(inputs, MISMATCHED))
         ratios = logps - inputs["ref_mismatched_logps"].to(logps.dtype)
         both = torch.stack([ratios.sum(), ratios.new_tensor(float(len(ratios)))])
         total, count = self._sum_over_processes(both)
@@ -222,5 +222,6 @@ def at_reference(logps: PairLogps | AnswerLogps) -> tuple[PairLogps | AnswerLogp
     return known, largest.item()
 
 
-def _batch(inputs: Mapping[str, Tensor], prefix: str = "") -> Batch:
+def batch_of(inputs: Mapping[str, Tensor], prefix: str = "") -> Batch:
+    """The `Batch` in a collated dictionary, whose names may have a prefix."""
     return Batch(**{name: inputs[prefix + name] for name in Batch._fields})
