@@ -79,6 +79,12 @@ def test_killed_twice_and_resumed_it_ends_at_the_same_loss(tmp_path: Path) -> No
     said = finish(start(killed, "--resume"))
     assert "going on from" in said
     assert losses(killed) == losses(whole)
+    for log in ("metrics.jsonl", "samples.jsonl"):
+        steps = [
+            [json.loads(line)["step"] for line in (folder / log).read_text().splitlines()]
+            for folder in (whole, killed)
+        ]
+        assert steps[0] == steps[1], f"{log}: rows are missing or doubled"
     results = [json.loads((folder / "run.json").read_text()) for folder in (whole, killed)]
     assert results[0]["evaluation"] == results[1]["evaluation"]
     assert results[0]["model_sha256"] == results[1]["model_sha256"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -208,26 +210,29 @@ def test_samples_of_the_policy_are_measured_at_each_evaluation(
     """0 where policy and reference are equal; else the mean log-ratio of the policy's answers."""
     tokenizer, reference = load_tokenizer(tiny_model), load_policy(tiny_model)
     prompts = ["the soup", "the film", "the park", "the soup"]
+    recorded = []
     measure = SampleMetrics(
         reference,
         tokenizer,
         prompts,
         max_new_tokens=6,
         gold=lambda prompt, text: float(len(prompt)),
+        record=recorded.extend,
     )
     same = measure(load_policy(tiny_model))
     assert (same["kl/policy"], same["kl/policy_error"]) == pytest.approx((0.0, 0.0), abs=1e-6)
     assert same["gold/reward"] == pytest.approx(8.0)
-    moved = measure(other_model.float())
-    drawn = sample_responses(
-        other_model.float(), tokenizer, prompts, max_new_tokens=6, progress=False
-    )
+    other = copy.deepcopy(other_model).float()
+    moved = measure(other, 7)
+    drawn = sample_responses(other, tokenizer, prompts, max_new_tokens=6, progress=False)
     ratios = torch.stack(
-        [
-            score_responses(m, drawn.encoded, 0, progress=False)
-            for m in (other_model.float(), reference)
-        ]
+        [score_responses(m, drawn.encoded, 0, progress=False) for m in (other, reference)]
     )
+    rows = [row for row in recorded if row["step"] == 7]
+    assert [row["text"] for row in rows] == drawn.texts
+    assert [row["logratio"] for row in rows] == pytest.approx((ratios[0] - ratios[1]).tolist())
+    assert [row["gold"] for row in rows] == [8.0, 8.0, 8.0, 8.0]
+    assert [row["prompt"] for row in rows] == prompts
     assert moved["kl/policy"] == pytest.approx((ratios[0] - ratios[1]).mean().item(), abs=1e-4)
     assert moved["kl/policy"] > 0.05
 

@@ -6,7 +6,6 @@ one. A marker is put in when everything is written, and only marked checkpoints 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -45,7 +44,8 @@ class CheckpointMarker(TrainerCallback):
 class MetricsFile(TrainerCallback):
     """Appends each logged row to metrics.jsonl; after a resume, starts from the checkpoint's rows.
 
-    Rows logged between the checkpoint and the kill are dropped, because they are logged again.
+    The answers in samples.jsonl likewise. Rows logged between the checkpoint and the kill are
+    dropped, because they are logged again.
     """
 
     def __init__(self, run: RunFolder) -> None:
@@ -59,7 +59,7 @@ class MetricsFile(TrainerCallback):
         **kwargs: object,
     ) -> None:
         if state.is_world_process_zero:
-            self.run.write_metrics(state.log_history)
+            self.run.begin_logs(state.log_history, state.global_step)
 
     def on_log(
         self,
@@ -69,8 +69,7 @@ class MetricsFile(TrainerCallback):
         **kwargs: object,
     ) -> None:
         if state.is_world_process_zero:
-            with self.run.metrics_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(state.log_history[-1]) + "\n")
+            self.run.append_metrics(state.log_history[-1])
 
 
 class ReadableProgress(ProgressCallback):

@@ -11,6 +11,7 @@ from dpo_lab.reviews import true_reward
 from dpo_lab.training.config import TrainConfig
 from dpo_lab.training.moving_reference import MovingReference
 from dpo_lab.training.run_data import RunData
+from dpo_lab.training.run_folder import RunFolder
 from dpo_lab.training.sample_metrics import SampleMetrics
 
 
@@ -43,6 +44,7 @@ def companions(
             max_new_tokens=config.max_new_tokens,
             seed=config.seed,
             gold=true_reward if config.pairs is None else None,
+            record=RunFolder(config.output_dir).append_samples,
         )
     kept = reference if needed and moving is None else None
     return {"reference": kept, "moving": moving, "sample_metrics": measure}

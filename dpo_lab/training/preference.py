@@ -160,7 +160,8 @@ class PreferenceTrainer(Trainer):
                 logs.update({prefix + name: mean for name, mean in means.items()})
                 break
         if "eval_loss" in logs and self.sample_metrics is not None:
-            logs.update(self.sample_metrics(self.accelerator.unwrap_model(self.model)))
+            policy = self.accelerator.unwrap_model(self.model)
+            logs.update(self.sample_metrics(policy, self.state.global_step))
         super().log(logs, start_time)
 
     def check_step_zero(self) -> float:

@@ -161,9 +161,10 @@ def _preference_stage(
     say: Say,
 ) -> None:
     set_seed(config.seed)
+    checkpoint = last_complete_checkpoint(run.checkpoints)
     trainer = task.trainer(
         policy,
-        _arguments(config, run),
+        _arguments(config, run, fresh=checkpoint is None),
         task.losses,
         task.pad_id,
         **beside,
@@ -171,7 +172,6 @@ def _preference_stage(
         eval_dataset=parts.held_out,
         callbacks=[MetricsFile(run), CheckpointMarker()],
     )
-    checkpoint = last_complete_checkpoint(run.checkpoints)
     if checkpoint is not None:
         say(f"going on from {checkpoint}")
     elif task.losses.needs_reference:
@@ -187,7 +187,7 @@ def _preference_stage(
         trainer.evaluate()
 
 
-def _arguments(config: TrainConfig, run: RunFolder) -> TrainingArguments:
+def _arguments(config: TrainConfig, run: RunFolder, *, fresh: bool) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(run.checkpoints),
         per_device_train_batch_size=config.per_device_train_batch_size,
@@ -204,7 +204,7 @@ def _arguments(config: TrainConfig, run: RunFolder) -> TrainingArguments:
         logging_first_step=True,
         eval_strategy="steps",
         eval_steps=config.eval_steps,
-        eval_on_start=True,
+        eval_on_start=fresh,
         save_steps=config.save_steps,
         save_total_limit=2,
         seed=config.seed,

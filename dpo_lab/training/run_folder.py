@@ -2,6 +2,7 @@
 
 run.json        configuration, versions, data and model hashes, final evaluation
 metrics.jsonl   one line a logged step, TRL's metric names
+samples.jsonl   one line an answer of the policy to a fixed prompt, at each evaluation
 curves.png      the curves of the run
 landscape.*     the loss around the trained weights, where `dpo-lab landscape` was called
 reference/      the tuned model training started from; never changed afterwards
@@ -31,6 +32,7 @@ class RunFolder:
         self.root = Path(root)
         self.run_file = self.root / "run.json"
         self.metrics_file = self.root / "metrics.jsonl"
+        self.samples_file = self.root / "samples.jsonl"
         self.curves_file = self.root / "curves.png"
         self.landscape_file = self.root / "landscape.png"
         self.landscape_data = self.root / "landscape.json"
@@ -69,17 +71,25 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, float]]:
         """All rows of metrics.jsonl. Raises `InputError` where there is none, or a torn line."""
-        try:
-            lines = self.metrics_file.read_text(encoding="utf-8").splitlines()
-            return [json.loads(line) for line in lines]
-        except FileNotFoundError:
-            raise InputError(f"{self.metrics_file}: there is no such file yet") from None
-        except ValueError as error:
-            raise InputError(f"{self.metrics_file}: a line is not JSON ({error})") from error
+        return _read_lines(self.metrics_file)
 
-    def write_metrics(self, rows: Iterable[Mapping[str, float]]) -> None:
-        """Replace metrics.jsonl in one step."""
-        write_atomically(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows))
+    def read_samples(self) -> list[dict[str, Any]]:
+        """All rows of samples.jsonl; none where the run drew none. Raises as `read_metrics`."""
+        return _read_lines(self.samples_file) if self.samples_file.is_file() else []
+
+    def begin_logs(self, metrics: Iterable[Mapping[str, float]], step: int) -> None:
+        """Start both logs from a state after `step` steps: what came later is logged again."""
+        kept = [row for row in self.read_samples() if row["step"] <= step] if step else []
+        write_atomically(self.metrics_file, _lines(metrics))
+        write_atomically(self.samples_file, _lines(kept))
+
+    def append_metrics(self, row: Mapping[str, float]) -> None:
+        """Add one row to metrics.jsonl."""
+        _append(self.metrics_file, [row])
+
+    def append_samples(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows to samples.jsonl."""
+        _append(self.samples_file, rows)
 
     def save_model(
         self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
@@ -91,6 +101,24 @@ class RunFolder:
         tokenizer.save_pretrained(unfinished)
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _append(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    with file.open("a", encoding="utf-8") as open_file:
+        open_file.write(_lines(rows))
+
+
+def _read_lines(file: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        raise InputError(f"{file}: there is no such file yet") from None
+    except ValueError as error:
+        raise InputError(f"{file}: a line is not JSON ({error})") from error
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from dpo_lab.sampling import Samples, sample_responses
 from dpo_lab.scoring import score_responses
 
 Gold = Callable[[Prompt, str], float]
+Record = Callable[[list[dict[str, Any]]], object]
 
 
 class SampleMetrics:
@@ -29,7 +31,8 @@ class SampleMetrics:
     with its standard error. lengths/policy: tokens, EOS included. cut/policy: share of answers
     that reached `max_new_tokens`. gold/reward: the true reward, where a world knows it. The same
     seed is used each time, so two policies that are equal give equal numbers. Without a
-    `reference`, it is the policy with its adapter switched off.
+    `reference`, it is the policy with its adapter switched off. `record` is handed the answers
+    themselves: rows of step, prompt, text, logratio (nats, summed) and, where known, gold.
     """
 
     def __init__(
@@ -42,13 +45,14 @@ class SampleMetrics:
         batch_size: int = 32,
         seed: int = 0,
         gold: Gold | None = None,
+        record: Record | None = None,
     ) -> None:
         self.reference, self.tokenizer, self.prompts = reference, tokenizer, list(prompts)
         self.max_new_tokens, self.batch_size, self.seed = max_new_tokens, batch_size, seed
-        self.gold = gold
+        self.gold, self.record = gold, record
 
-    def __call__(self, policy: nn.Module) -> dict[str, float]:
-        """The metrics of `policy` as it is now."""
+    def __call__(self, policy: nn.Module, step: int = 0) -> dict[str, float]:
+        """The metrics of `policy` as it is now, after `step` optimiser steps."""
         drawn = sample_responses(
             policy,
             self.tokenizer,
@@ -72,10 +76,16 @@ class SampleMetrics:
             "lengths/policy": sum(lengths) / len(lengths),
             "cut/policy": drawn.share_cut,
         }
+        columns = {"prompt": drawn.prompts, "text": drawn.texts}
+        columns["logratio"] = (logps - ref_logps).tolist()
         if self.gold is not None:
             rewards = [self.gold(*row) for row in zip(drawn.prompts, drawn.texts, strict=True)]
             gold = estimate(torch.tensor(rewards, dtype=torch.float64))
             metrics |= {"gold/reward": gold.value, "gold/reward_error": gold.error}
+            columns["gold"] = rewards
+        if self.record is not None:
+            rows = zip(*columns.values(), strict=True)
+            self.record([{"step": step, **dict(zip(columns, row, strict=True))} for row in rows])
         return metrics
 
     def _score(self, model: nn.Module, drawn: Samples) -> Float[Tensor, "samples"]:
