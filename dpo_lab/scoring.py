@@ -39,6 +39,11 @@ def batch_logps(model: nn.Module, batch: Batch) -> Float[Tensor, "rows"]:
     return sequence_logps(logits, batch.input_ids, batch.starts, batch.ends)
 
 
+def autocast(device: torch.device, precision: torch.dtype | None) -> torch.autocast:
+    """Matrix products in `precision` inside; None changes nothing."""
+    return torch.autocast(device.type, precision, enabled=precision is not None)
+
+
 def score_responses(
     model: nn.Module,
     responses: Sequence[EncodedResponse],
@@ -47,17 +52,20 @@ def score_responses(
     batch_size: int = 32,
     description: str = "scoring",
     progress: bool = True,
+    precision: torch.dtype | None = None,
 ) -> Float[Tensor, "rows"]:
     """Summed log-probabilities of responses under `model`, without gradient, in the given order.
 
-    Rows of similar length share a batch, which saves padding and changes no number.
+    Rows of similar length share a batch, which saves padding and changes no number. precision:
+    the type that matrix products run in (`torch.autocast`), None for the model's own;
+    log-probabilities are float32 or better in any case.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     result = torch.empty(len(responses))
     bar = tqdm(total=len(responses), desc=description, unit="answer", disable=not progress)
-    with torch.no_grad():
+    with torch.no_grad(), autocast(device, precision):
         for indices in _by_length(responses, batch_size):
             batch = collate([responses[i] for i in indices], pad_id).to(device)
             result[indices] = batch_logps(model, batch).float().cpu()

@@ -44,6 +44,7 @@ def companions(
             max_new_tokens=config.max_new_tokens,
             seed=config.seed,
             gold=true_reward if config.pairs is None else None,
+            precision=config.precision(),
             record=RunFolder(config.output_dir).append_samples,
         )
     kept = reference if needed and moving is None else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
+
 from dpo_lab.checks import check_beta
 from dpo_lab.errors import InputError
 from dpo_lab.losses import LOSSES, check_weights, settle_shared_options
@@ -74,6 +76,8 @@ class TrainConfig:
     max_steps: int = option(-1, "stop after this many optimiser steps; -1: after the epochs")
     per_device_train_batch_size: int = option(8, "pairs per device and micro-batch")
     gradient_accumulation_steps: int = option(1, "micro-batches per optimiser step")
+    bf16: bool = option(False, "matrix products in bfloat16; log-probabilities stay in float32")
+    fp16: bool = option(False, "the same in float16 with a loss scaler, for cards without bfloat16")
     max_length: int = option(512, "tokens of prompt and answer; longer answers are left out")
     logging_steps: int = option(10, "optimiser steps between two logged rows")
     eval_steps: int = option(50, "optimiser steps between two evaluations")
@@ -111,6 +115,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} must be greater than 0, got {value}")
+        self._check_precision()
         self.model_size()
 
     def model_size(self) -> SmallModelConfig:
@@ -178,6 +183,18 @@ class TrainConfig:
             raise InputError(
                 f"ref_model_mixup_alpha must lie in (0, 1], got {self.ref_model_mixup_alpha}"
             )
+
+    def _check_precision(self) -> None:
+        if self.bf16 and self.fp16:
+            raise InputError("fp16: bf16 is given too; choose one")
+        if self.fp16 and not torch.cuda.is_available():
+            raise InputError("fp16: needs a CUDA device, and there is none; bf16 runs on CPUs")
+        if self.bf16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False):
+            raise InputError("bf16: this card has none in hardware; use --fp16")
+
+    def precision(self) -> torch.dtype | None:
+        """What matrix products run in; None for float32."""
+        return torch.bfloat16 if self.bf16 else torch.float16 if self.fp16 else None
 
     def prompts_to_sample(self) -> int:
         """How many prompts the policy answers at each evaluation."""

@@ -98,7 +98,7 @@ class PreferenceTrainer(Trainer):
     def _reference_logits(self, model: nn.Module, batch: Batch) -> Tensor | None:
         """Logits of the reference on a batch, where sums are not enough; else None."""
         if self.reference is not None:
-            with torch.no_grad():
+            with torch.no_grad(), self.accelerator.autocast():
                 return batch_logits(self.reference, batch)
         if not self.loss_config.needs_reference_model:
             return None
@@ -174,7 +174,8 @@ class PreferenceTrainer(Trainer):
         self.model.eval()
         first = self.train_dataset[: self.args.per_device_train_batch_size]
         inputs = self._prepare_inputs(self.data_collator(first))
-        with torch.no_grad():
+        # The Trainer wraps the model for mixed precision only when training begins.
+        with torch.no_grad(), self.accelerator.autocast():
             logps, extra = self.batch_logps(self.model, inputs)
             loss = self.evaluate_loss(logps, extra)[1].losses.mean().item()
             known, _ = at_reference(logps)

@@ -200,6 +200,9 @@ def _arguments(config: TrainConfig, run: RunFolder, *, fresh: bool) -> TrainingA
         warmup_steps=0.1,  # a number below 1 is a share of all steps
         weight_decay=0.0,  # decay pulls weights to 0, not to the reference
         max_grad_norm=1.0,
+        bf16=config.bf16,
+        fp16=config.fp16,
+        use_cpu=config.bf16 and not torch.cuda.is_available(),  # else transformers wants a card
         logging_steps=config.logging_steps,
         logging_first_step=True,
         eval_strategy="steps",

@@ -1,8 +1,8 @@
 """Reference log-probabilities, computed once and cached under what they depend on.
 
 The reference never changes, so its log-probabilities are data. The cache's key is made of the
-reference's weights and of the exact token ids and spans; the tokenizer, the template and the
-length limit act only through those ids.
+reference's weights, the precision it runs in and the exact token ids and spans; the tokenizer, the
+template and the length limit act only through those ids.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -37,16 +38,24 @@ def reference_logps(
     batch_size: int,
     description: str = "reference log-probs",
     progress: bool = True,
+    precision: torch.dtype | None = None,
 ) -> Float[Tensor, "rows"]:
     """Summed log-probabilities under the reference, from the cache where they are in it."""
-    file = cache_folder() / f"reference-{cache_key(model, responses)}.safetensors"
+    key = cache_key(model, responses, precision)
+    file = cache_folder() / f"reference-{key}.safetensors"
     if file.is_file():
         try:
             return load_file(file)["logps"]
         except (SafetensorError, KeyError):
             file.unlink()  # a torn file of some other program's making: compute it again
     logps = score_responses(
-        model, responses, pad_id, batch_size=batch_size, description=description, progress=progress
+        model,
+        responses,
+        pad_id,
+        batch_size=batch_size,
+        description=description,
+        progress=progress,
+        precision=precision,
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f"{file.name}.{os.getpid()}.unfinished")
@@ -55,9 +64,13 @@ def reference_logps(
     return logps
 
 
-def cache_key(model: PreTrainedModel, responses: Sequence[EncodedResponse]) -> str:
-    """SHA-256 over the model's weights and every row's ids and span, as hexadecimal."""
-    digest = hashlib.sha256(model_hash(model).encode())
+def cache_key(
+    model: PreTrainedModel,
+    responses: Sequence[EncodedResponse],
+    precision: torch.dtype | None = None,
+) -> str:
+    """SHA-256 over the model's weights, the precision and every row's ids and span, hexadecimal."""
+    digest = hashlib.sha256(f"{model_hash(model)} {precision}".encode())
     for row in responses:
         header = array("q", [len(row.input_ids), row.prompt_length])
         digest.update(header.tobytes() + array("q", row.input_ids).tobytes())

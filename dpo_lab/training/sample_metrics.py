@@ -33,6 +33,7 @@ class SampleMetrics:
     seed is used each time, so two policies that are equal give equal numbers. Without a
     `reference`, it is the policy with its adapter switched off. `record` is handed the answers
     themselves: rows of step, prompt, text, logratio (nats, summed) and, where known, gold.
+    `precision` is that of `score_responses`, the same for both models.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class SampleMetrics:
         seed: int = 0,
         gold: Gold | None = None,
         record: Record | None = None,
+        precision: torch.dtype | None = None,
     ) -> None:
         self.reference, self.tokenizer, self.prompts = reference, tokenizer, list(prompts)
         self.max_new_tokens, self.batch_size, self.seed = max_new_tokens, batch_size, seed
-        self.gold, self.record = gold, record
+        self.gold, self.record, self.precision = gold, record, precision
 
     def __call__(self, policy: nn.Module, step: int = 0) -> dict[str, float]:
         """The metrics of `policy` as it is now, after `step` optimiser steps."""
@@ -89,6 +91,11 @@ class SampleMetrics:
         return metrics
 
     def _score(self, model: nn.Module, drawn: Samples) -> Float[Tensor, "samples"]:
-        pad_id = padding_id(self.tokenizer)
-        size = self.batch_size
-        return score_responses(model, drawn.encoded, pad_id, batch_size=size, progress=False)
+        return score_responses(
+            model,
+            drawn.encoded,
+            padding_id(self.tokenizer),
+            batch_size=self.batch_size,
+            progress=False,
+            precision=self.precision,
+        )

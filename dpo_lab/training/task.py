@@ -75,7 +75,9 @@ class Task:
         self, reference: PreTrainedModel, rows: Sequence[EncodedResponse]
     ) -> Float[Tensor, "rows"]:
         size = 2 * self.config.per_device_train_batch_size
-        return reference_logps(reference, rows, self.pad_id, batch_size=size)
+        return reference_logps(
+            reference, rows, self.pad_id, batch_size=size, precision=self.config.precision()
+        )
 
     def score_held_out(self, policy: nn.Module) -> Float[Tensor, "rows"]:
         """Log-probabilities of the held-out rows under the trained policy."""
@@ -85,6 +87,7 @@ class Task:
             self.pad_id,
             batch_size=2 * self.config.per_device_train_batch_size,
             description="held-out",
+            precision=self.config.precision(),
         )
 
 
