@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from dpo_lab.errors import InputError
-from dpo_lab.evaluation import evaluate_answers, evaluate_pairs, proportion, rank_probability
+from dpo_lab.evaluation import (
+    Interval,
+    bootstrap,
+    evaluate_answers,
+    evaluate_pairs,
+    proportion,
+    rank_probability,
+)
 from dpo_lab.losses import AnswerLogps, PairLogps
 from dpo_lab.pairs import PreferencePair, UnpairedExample
 
@@ -97,6 +104,28 @@ def test_the_rank_interval_covers_as_promised() -> None:
         share = rank_probability(above, below, draws=300)
         covered += share.low <= truth <= share.high
     assert 88 <= covered <= 100  # 95 but for chance and the small groups
+
+
+def test_a_bootstrap_keeps_rows_together_and_agrees_with_the_normal_interval() -> None:
+    """Two models that err on the same pairs: the interval of their difference is the narrow one."""
+    generator = torch.Generator().manual_seed(0)
+    first = (torch.rand(400, generator=generator) < 0.7).double()
+    second = first.clone()
+    second[:20] = 1 - second[:20]
+    found = bootstrap(lambda x, y: (x - y).mean().item(), first, second, draws=2000)
+    gaps = first - second
+    reach = 1.96 * gaps.std().item() / 400**0.5
+    assert found.value == pytest.approx(gaps.mean().item())
+    assert (found.low, found.high) == pytest.approx(
+        (found.value - reach, found.value + reach), abs=0.1 * reach + 1 / 400
+    )
+    apart = 2 * 1.96 * (first.var() + second.var()).item() ** 0.5 / 400**0.5
+    assert found.high - found.low < 0.5 * apart  # as if the two had seen different pairs
+    assert bootstrap(lambda x, y: (x - y).mean(), first, first) == Interval(0, 0, 0)
+    with pytest.raises(InputError, match="two rows"):
+        bootstrap(torch.mean, first[:1])
+    with pytest.raises(InputError, match="column_1"):
+        bootstrap(torch.mean, first, second[:5])
 
 
 def test_answers_by_hand() -> None:

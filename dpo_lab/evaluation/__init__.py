@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dpo_lab.evaluation.answers import AnswerEvaluation, evaluate_answers
 from dpo_lab.evaluation.calibration import Reliability, correlation, reliability
-from dpo_lab.evaluation.intervals import Proportion, proportion, rank_probability
+from dpo_lab.evaluation.intervals import (
+    Interval,
+    Proportion,
+    bootstrap,
+    proportion,
+    rank_probability,
+)
 from dpo_lab.evaluation.pairs import PairEvaluation, evaluate_pairs, mean_pair_loss, pair_logps
 from dpo_lab.evaluation.samples import (
     Diversity,
@@ -22,12 +28,14 @@ __all__ = [
     "AnswerEvaluation",
     "Diversity",
     "Estimate",
+    "Interval",
     "KLEstimates",
     "PairEvaluation",
     "PairScores",
     "Proportion",
     "Reliability",
     "WinRate",
+    "bootstrap",
     "correlation",
     "diversity",
     "estimate",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -43,6 +43,30 @@ def draw_implicit_against_true(
         ax.annotate(prompts[k], (span[1], line[1]), (5, 0), textcoords="offset points", color=color)
     ax.set(xlabel="true reward r (nats)", ylabel="implicit reward (nats)", aspect="equal")
     return ax
+
+
+def draw_rewards_by_prompt(
+    axes: Iterable[Axes],
+    prompts: Sequence[str],
+    true: Sequence[ArrayLike],
+    implicit: Sequence[ArrayLike],
+) -> list[Axes]:
+    """One panel a prompt: answers as dots, and the line of slope one through their mean.
+
+    true, implicit: for each prompt (answers,) rewards. The number in a panel is the line's
+    offset, the mean of implicit minus true: what no comparison can tell.
+    """
+    drawn = []
+    for ax, prompt, x, y in zip(axes, prompts, true, implicit, strict=True):
+        x, y = np.asarray(x), np.asarray(y)
+        offset = float((y - x).mean())
+        span = np.array([x.min(), x.max()])
+        ax.plot(x, y, "o", color=COLORS["policy"], markersize=3, alpha=0.5)
+        ax.plot(span, span + offset, color=COLORS["rejected"], linewidth=1.4)
+        ax.set(title=f"{prompt}: {offset:+.1f}", xlabel="true reward")
+        drawn.append(ax)
+    drawn[0].set(ylabel="implicit reward")
+    return drawn
 
 
 def draw_loss_equivalent_policies(
