@@ -121,7 +121,7 @@ def test_a_bootstrap_keeps_rows_together_and_agrees_with_the_normal_interval() -
     )
     apart = 2 * 1.96 * (first.var() + second.var()).item() ** 0.5 / 400**0.5
     assert found.high - found.low < 0.5 * apart  # as if the two had seen different pairs
-    assert bootstrap(lambda x, y: (x - y).mean(), first, first) == Interval(0, 0, 0)
+    assert bootstrap(lambda x, y: (x - y).mean(), first, first) == Interval(0.0, 0.0, 0.0)
     with pytest.raises(InputError, match="two rows"):
         bootstrap(torch.mean, first[:1])
     with pytest.raises(InputError, match="column_1"):
