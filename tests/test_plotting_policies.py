@@ -69,3 +69,18 @@ def test_frontier_has_marks_where_they_belong_and_a_tangent_of_slope_beta(ax):
     assert (list(tangent.get_xdata()), list(tangent.get_ydata())) == ([0, 2.0], [1.5, 2.5])
     assert list(diamond.get_ydata()) == [1.5]
     assert cloud.get_zorder() < mark.get_zorder()
+
+
+def test_a_family_stands_where_it_was_measured_with_two_standard_errors_each_way(ax):
+    where = {"label": "runs", "color": "blue"}
+    policies.draw_family(
+        ax, [1.0, 2.0], [0.5, 0.7], ["a", ""], errors=([0.1, 0.2], [0, 1]), **where
+    )
+    (container,) = ax.containers
+    line, _, (across, along) = container.lines
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([1.0, 2.0], [0.5, 0.7])
+    ends = [segment[:, 0].tolist() for segment in across.get_segments()]
+    np.testing.assert_allclose(ends, [[0.8, 1.2], [1.6, 2.4]])
+    np.testing.assert_allclose(along.get_segments()[1][:, 1], [-1.3, 2.7])
+    assert labels(ax) == ["a", ""]
+    assert ax.get_legend_handles_labels()[1] == ["runs"]

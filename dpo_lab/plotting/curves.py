@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dpo_lab.plotting.style import COLORS, use_style
 
-Rows = Sequence[Mapping[str, float]]
+Rows = Sequence[Mapping[str, float | int]]
 
 
 def draw_metric(ax: Axes, rows: Rows, name: str, *, color: str, label: str) -> Axes:
@@ -22,6 +22,17 @@ def draw_metric(ax: Axes, rows: Rows, name: str, *, color: str, label: str) -> A
         ax.plot(*zip(*train, strict=True), color=color, label=label)
     if held_out:
         ax.plot(*zip(*held_out, strict=True), "o", color=color, markersize=4, markeredgecolor="w")
+    return ax
+
+
+def draw_sampled(ax: Axes, rows: Rows, name: str, *, color: str, label: str) -> Axes:
+    """A metric of the policy's own samples against steps, with bars of two standard errors.
+
+    The standard errors are the rows' `{name}_error`.
+    """
+    found = [(row["step"], row[name], 2 * row[f"{name}_error"]) for row in rows if name in row]
+    steps, values, bars = zip(*found, strict=True)
+    ax.errorbar(steps, values, yerr=bars, fmt="o-", color=color, markersize=4, label=label)
     return ax
 
 

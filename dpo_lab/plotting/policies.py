@@ -112,6 +112,36 @@ def draw_marks(
     return ax
 
 
+def draw_family(
+    ax: Axes,
+    kls: ArrayLike,
+    rewards: ArrayLike,
+    names: Sequence[str],
+    *,
+    label: str,
+    color: str,
+    marker: str = "o",
+    errors: tuple[ArrayLike, ArrayLike] | None = None,
+    names_at: tuple[float, float] = (5, -11),
+) -> Axes:
+    """Policies of one kind on a plane of KL and reward, joined in the given order.
+
+    errors: standard errors of the KLs and of the rewards; two of them are drawn each way.
+    names: one a policy, empty for none, `names_at` points away from it.
+    """
+    kls, rewards = np.asarray(kls), np.asarray(rewards)
+    bars = {}
+    if errors is not None:
+        bars = {"xerr": 2 * np.asarray(errors[0]), "yerr": 2 * np.asarray(errors[1])}
+    style = {"linewidth": 1, "markersize": 5, "elinewidth": 1, "color": color}
+    ax.errorbar(kls, rewards, fmt=f"{marker}-", label=label, **style, **bars)
+    for x, y, name in zip(kls, rewards, names, strict=True):
+        place = {"xytext": names_at, "textcoords": "offset points"}
+        ax.annotate(name, (float(x), float(y)), color=color, fontsize=9, **place)
+    ax.set(xlabel="KL from the reference (nats)", ylabel="expected reward")
+    return ax
+
+
 def draw_cloud(ax: Axes, kls: ArrayLike, expected_rewards: ArrayLike) -> Axes:
     """Many policies as faint dots behind everything else."""
     style = {"markersize": 2, "alpha": 0.5, "color": COLORS["reference"], "zorder": 1}
