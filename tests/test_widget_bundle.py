@@ -10,6 +10,7 @@ from widget_page import open_page
 from dpo_lab.widgets import (
     BetaExplorer,
     BoltzmannExplorer,
+    CurvesExplorer,
     LandscapeExplorer,
     LossExplorer,
     Playground,
@@ -87,7 +88,14 @@ def test_an_entry_has_one_default(tmp_path, entry):
         bundle("entry.js", tmp_path)
 
 
-EXPLORERS = [BetaExplorer, BoltzmannExplorer, LandscapeExplorer, LossExplorer, Playground]
+EXPLORERS = [
+    BetaExplorer,
+    BoltzmannExplorer,
+    CurvesExplorer,
+    LandscapeExplorer,
+    LossExplorer,
+    Playground,
+]
 
 
 @pytest.mark.parametrize("explorer", EXPLORERS)
