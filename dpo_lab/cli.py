@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any, Literal
 
 from dpo_lab import __version__
@@ -90,14 +91,17 @@ def _parse(command: str, config_class: type, options: Sequence[str]) -> Any:
 
 
 def _train(config: Any) -> None:
+    from dpo_lab.diagnosis import diagnose, summary
     from dpo_lab.plotting.curves import save_curves
     from dpo_lab.training.recipe import train
     from dpo_lab.training.run_folder import RunFolder
 
     train(config)
     run = RunFolder(config.output_dir)
-    save_curves(run.read_metrics(), run.curves_file)
-    print(f"\nmodel, metrics and curves: {run.root}")
+    rows, record = run.read_metrics(), run.open_existing()
+    save_curves(rows, run.curves_file)
+    print(f"\n{fill(summary(rows, record, diagnose(rows, record)), 88)}")
+    print(f"\nmodel, metrics and curves: {run.root} (more: dpo-lab diagnose --run {run.root})")
 
 
 def _evaluate(config: Any) -> None:
@@ -121,13 +125,16 @@ class DiagnoseConfig:
 
 def diagnose_run(config: DiagnoseConfig) -> None:
     """Print what the run in a folder shows, each finding with its numbers."""
-    from dpo_lab.diagnosis import diagnose
+    from dpo_lab.diagnosis import diagnose, summary
     from dpo_lab.training.run_folder import RunFolder
 
     run = RunFolder(config.run)
     record = run.open_existing()
     rows = run.read_metrics()
+    if not rows:
+        raise InputError(f"{run.metrics_file}: is empty; the run has logged nothing yet")
     findings = diagnose(rows, record)
+    print(f"{fill(summary(rows, record, findings), 88)}\n")
     for finding in findings:
         print(f"{finding}\n")
     unfinished = "" if record.get("status") == "complete" else "; the run is not finished"

@@ -11,8 +11,9 @@ from typing import Any
 
 from dpo_lab.diagnosis import answers, optimisation
 from dpo_lab.diagnosis.curves import Curves, Finding, Row, Sign
+from dpo_lab.diagnosis.summary import summary
 
-__all__ = ["SIGNS", "Curves", "Finding", "diagnose"]
+__all__ = ["SIGNS", "Curves", "Finding", "diagnose", "summary"]
 
 SIGNS: tuple[Sign, ...] = (
     optimisation.wrong_step_zero,
