@@ -6,15 +6,12 @@ here loads anywhere transformers runs.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -25,7 +22,21 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from dpo_lab.adapters import base_of, is_adapter, load_merged
 from dpo_lab.errors import InputError
+from dpo_lab.model_state import disable_dropout, freeze_reference, model_hash
+
+__all__ = [
+    "SmallModelConfig",
+    "build_model",
+    "check_same_vocabulary",
+    "disable_dropout",
+    "freeze_reference",
+    "load_policy",
+    "load_tokenizer",
+    "model_hash",
+    "train_tokenizer",
+]
 
 BOS, EOS, PAD = "<|bos|>", "<|eos|>", "<|pad|>"
 
@@ -102,9 +113,11 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or hub name.
 
     Raises `InputError` if there is none, or if it has no EOS token: without one the end of an
-    answer has no probability.
+    answer has no probability. A folder of adapters without a tokenizer has that of their base.
     """
     name = _existing(name_or_path)
+    if is_adapter(Path(name)) and not (Path(name) / "tokenizer_config.json").is_file():
+        return load_tokenizer(base_of(Path(name)))
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
@@ -117,10 +130,13 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
 def load_policy(name_or_path: str | Path) -> PreTrainedModel:
     """A causal language model in float32 with dropout off, from a folder or a hub name.
 
-    Never runs code that comes with a model and reads safetensors only, no pickle. Raises
-    `InputError` if there is no such model.
+    A folder of low-rank adapters gives their base model with the adapters merged into it. Never
+    runs code that comes with a model and reads safetensors only, no pickle. Raises `InputError`
+    if there is no such model, and for adapters that belong to another base.
     """
     name = _existing(name_or_path)
+    if is_adapter(Path(name)):
+        return disable_dropout(load_merged(Path(name), load_policy))
     try:
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=torch.float32, use_safetensors=True
@@ -130,60 +146,20 @@ def load_policy(name_or_path: str | Path) -> PreTrainedModel:
     return disable_dropout(model)
 
 
-def add_adapter(model: PreTrainedModel, r: int, alpha: float, seed: int = 0) -> nn.Module:
-    """`model` with low-rank adapters on all its linear layers (LoRA, Hu et al. 2022), in place.
+def check_same_vocabulary(reference: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise `InputError` unless a reference model's tokenizer gives every token the policy's id.
 
-    Only the adapters are trained; they start at zero, so the model starts as it was. Switched
-    off (`reference_mode`), it is the reference. alpha / r scales what the adapters add.
+    The reference is handed the policy's ids, so other ids would be other words to it.
     """
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=r, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    ours, theirs = tokenizer.get_vocab(), load_tokenizer(reference).get_vocab()
+    if ours == theirs:
+        return
+    differing = [token for token, index in ours.items() if theirs.get(token) != index]
+    token = repr(min(differing, key=ours.__getitem__)) if differing else "one of its own"
+    raise InputError(
+        f"reference {reference}: another vocabulary ({len(theirs)} tokens) than the policy's "
+        f"({len(ours)}); the first token that differs: {token}"
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return get_peft_model(model, config)
-
-
-@contextlib.contextmanager
-def reference_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """Inside, a model with an adapter is its base, without gradient: the reference of a LoRA run.
-
-    Raises `InputError` for a model without an adapter, which has no reference in it.
-    """
-    if not hasattr(model, "disable_adapter"):
-        raise InputError("a model without an adapter cannot be its own reference")
-    with model.disable_adapter(), torch.no_grad():
-        yield model
-
-
-def disable_dropout(model: nn.Module) -> nn.Module:
-    """Set every dropout rate in `model` to 0, in place, and return it.
-
-    With dropout on, policy and reference differ at step 0 although their weights are equal.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name, value in list(vars(module).items()):  # attention keeps its rate as a number
-            if "dropout" in name and isinstance(value, float):
-                setattr(module, name, 0.0)
-    return model
-
-
-def freeze_reference(model: nn.Module) -> nn.Module:
-    """Make `model` a reference: no gradients, evaluation mode, no dropout; in place."""
-    return disable_dropout(model).requires_grad_(False).eval()
-
-
-def model_hash(model: nn.Module) -> str:
-    """SHA-256 of all parameters and buffers (names, dtypes, shapes, bytes), as hexadecimal."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _existing(name_or_path: str | Path) -> str:
@@ -191,7 +167,7 @@ def _existing(name_or_path: str | Path) -> str:
     name = str(name_or_path)
     path = Path(name).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not (path / "config.json").is_file() and not is_adapter(path):
             raise InputError(f"{name}: not a model folder (it has no config.json)")
         return str(path)
     if path.exists():

@@ -99,8 +99,9 @@ def read_pairs(
     `odd="report"` leaves odd rows out and names them in the report. `max_chars` bounds the
     characters of the prompt and the longer answer together.
 
-    Raises `InputError` for a source that cannot be read or has no suitable columns, and, in
-    strict mode, for odd rows: it lists the first 20 and counts the rest.
+    Raises `InputError` for a source that cannot be read or has no suitable columns, for text
+    prompts and conversations in one source, and, in strict mode, for odd rows: it lists the first
+    20 and counts the rest.
     """
     table = _load(source, odd, max_chars, split)
     accepted = "chosen and rejected, with or without prompt"
@@ -169,17 +170,25 @@ def _collect(
 ) -> tuple[list[Example], PairReport]:
     examples: list[Example] = []
     odd_rows: list[OddRow] = []
+    first_of: dict[bool, int] = {}  # the first row with a text prompt, and with a conversation
     for row in table.rows:
         try:
             if row.reason is not None:
                 raise RowProblemError(row.reason, detail=row.detail)
             examples.append(parse(row.value))
+            first_of.setdefault(isinstance(examples[-1].prompt, str), row.number)
         except RowProblemError as problem:
             found = (problem.field, problem.reason, problem.detail)
             odd_rows.append(OddRow(str(source), row.number, *found))
     report = PairReport(str(source), len(examples), tuple(odd_rows))
     if odd_rows and odd == "strict":
         raise InputError(report.table(limit=20))
+    if len(first_of) == 2:
+        # One would go through the chat template and the other not: two kinds of prompt in one run.
+        raise InputError(
+            f"{source}: the prompts have no common format; prompt is text in row {first_of[True]} "
+            f"and a conversation in row {first_of[False]}"
+        )
     return examples, report
 
 
@@ -189,11 +198,15 @@ def write_pairs(
     """Write pairs as `.jsonl` or `.jsonl.gz`; `read_pairs` gives the same pairs back.
 
     The same pairs give the same bytes. The file appears under its name only when it is complete.
-    Raises `InputError` for another ending, a missing folder, text that is not Unicode, and an
-    existing file unless `overwrite`.
+    Raises `InputError` for another ending, a missing folder, text that is not Unicode, text prompts
+    and conversations together, and an existing file unless `overwrite`.
     """
     path = Path(path)
     ending = file_kind(path, {".jsonl": None, ".jsonl.gz": None})
+    forms = [isinstance(pair.prompt, str) for pair in pairs]
+    if len(set(forms)) == 2:
+        first = forms.index(not forms[0])
+        raise InputError(f"pairs[{first}]: prompt is text in some pairs and messages in others")
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already, and overwrite is not set")
     if not path.parent.is_dir():

@@ -16,7 +16,7 @@ FLOORS = {
     0: "errors checks bradley_terry population boltzmann losses logprobs landscape tabular",
     # text and models
     1: "pair_types pair_rows pair_files pair_sets pairs encoded token_text encoding batching "
-    "scoring sampling worlds sequences reviews panda models",
+    "scoring sampling worlds sequences reviews panda model_state adapters models",
     # doing
     2: "training evaluation diagnosis",
     # what people see

@@ -97,21 +97,20 @@ def test_implicit_conversation_is_cut_before_the_last_assistant_turn_only(tmp_pa
     assert [m.content for m in read_one(tmp_path, row).prompt] == ["hi", "hello", "again"]
 
 
-def test_forms_may_be_mixed_in_one_file_and_order_is_kept(tmp_path: Path) -> None:
+def test_text_forms_may_be_mixed_in_one_file_and_order_is_kept(tmp_path: Path) -> None:
     rows = [
         GOOD,
         {"chosen": hh("a", " x"), "rejected": hh("a", " y")},
-        {"chosen": [USER, assistant("yes")], "rejected": [USER, assistant("no")]},
+        GOOD | {"chosen": " four"},
     ]
     pairs, report = read_pairs(write_rows(tmp_path / "mixed.jsonl", *rows))
-    assert [pair.chosen for pair in pairs] == [" 4", " x", "yes"]
+    assert [pair.chosen for pair in pairs] == [" 4", " x", " four"]
     assert (report.kept, report.odd, report.rows) == (3, (), 3)
 
 
 def test_unpaired_rows(tmp_path: Path) -> None:
     rows = [
         {"prompt": "a", "completion": "b", "label": True},
-        {"prompt": [USER], "completion": [assistant("b")], "label": False},
         {"prompt": "a", "completion": "b", "label": "False"},
         {"prompt": "a", "completion": "b", "label": 1},
         {"prompt": "a", "completion": "b", "label": None},
@@ -119,17 +118,16 @@ def test_unpaired_rows(tmp_path: Path) -> None:
         {"prompt": "a", "completion": " ", "label": True},
     ]
     examples, report = read_unpaired(write_rows(tmp_path / "u.jsonl", *rows), odd="report")
-    assert examples == [
-        UnpairedExample("a", "b", True),
-        UnpairedExample((Message("user", "hi"),), "b", False),
-        UnpairedExample("a", "b", False),
-    ]
+    assert examples == [UnpairedExample("a", "b", True), UnpairedExample("a", "b", False)]
     assert [(o.row, o.field, o.reason) for o in report.odd] == [
-        (4, "label", Reason.BAD_LABEL),
-        (5, "label", Reason.MISSING_FIELD),
-        (6, "prompt", Reason.MISSING_FIELD),
-        (7, "completion", Reason.EMPTY_ANSWER),
+        (3, "label", Reason.BAD_LABEL),
+        (4, "label", Reason.MISSING_FIELD),
+        (5, "prompt", Reason.MISSING_FIELD),
+        (6, "completion", Reason.EMPTY_ANSWER),
     ]
+    talk = {"prompt": [USER], "completion": [assistant("b")], "label": False}
+    [example], _ = read_unpaired(write_rows(tmp_path / "talk.jsonl", talk))
+    assert example == UnpairedExample((Message("user", "hi"),), "b", False)
 
 
 # --- odd rows --------------------------------------------------------------------------------
@@ -252,3 +250,13 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", GOOD)
     with pytest.raises(InputError, match="max_chars"):
         read_pairs(path, max_chars=0)
+
+
+def test_text_prompts_and_conversations_in_one_source_are_refused(tmp_path: Path) -> None:
+    """Only one of the two would go through the chat template."""
+    talk = {"prompt": [USER], "chosen": [assistant("a")], "rejected": [assistant("b")]}
+    file = write_rows(tmp_path / "mixed.jsonl", GOOD, {"prompt": "x"}, GOOD, talk)
+    message = r"mixed\.jsonl: .* no common format; prompt is text in row 1 and .* in row 4"
+    with pytest.raises(InputError, match=message):
+        read_pairs(file, odd="report")
+    read_pairs(write_rows(tmp_path / "talks.jsonl", talk, talk))

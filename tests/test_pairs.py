@@ -42,17 +42,19 @@ answers = st.text(min_size=1, max_size=12).filter(
 conversations = st.lists(
     st.builds(Message, st.sampled_from(["system", "user"]), st.text(max_size=8)), min_size=1
 ).map(tuple)
-valid_pairs = st.builds(
-    PreferencePair,
-    st.text(max_size=12) | conversations,
-    answers,
-    answers,
-    st.none() | st.floats(allow_nan=False, allow_infinity=False),
-).filter(lambda pair: pair.chosen != pair.rejected)
+
+
+def pairs_with(prompts: st.SearchStrategy) -> st.SearchStrategy:
+    scores = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+    pair = st.builds(PreferencePair, prompts, answers, answers, scores)
+    return st.lists(pair.filter(lambda p: p.chosen != p.rejected), min_size=1, max_size=6)
+
+
+valid_lists = pairs_with(st.text(max_size=12)) | pairs_with(conversations)
 
 
 @settings(max_examples=60, deadline=None)
-@given(pairs=st.lists(valid_pairs, min_size=1, max_size=6), ending=st.sampled_from(["", ".gz"]))
+@given(pairs=valid_lists, ending=st.sampled_from(["", ".gz"]))
 def test_written_pairs_are_read_back_and_the_bytes_are_the_same(tmp_path_factory, pairs, ending):
     folder = tmp_path_factory.mktemp("pairs")
     first, second = (folder / f"{name}.jsonl{ending}" for name in "ab")
@@ -72,6 +74,10 @@ def test_writing_never_overwrites_unasked_and_leaves_no_partial_file(tmp_path: P
         write_pairs([*pairs, PreferencePair("\ud83d", "a", "b")], path, overwrite=True)
     with pytest.raises(InputError, match=r"pairs\[0\]: a score or margin is not a finite"):
         write_pairs([PreferencePair("a", "b", "c", float("nan"))], path, overwrite=True)
+    with pytest.raises(InputError, match=r"pairs\[1\]: prompt is text in some pairs"):
+        write_pairs(
+            [*pairs, PreferencePair((Message("user", "hi"),), "a", "b")], path, overwrite=True
+        )
     assert read_pairs(path)[0] == pairs
     write_pairs([PreferencePair("x", "y", "z")], path, overwrite=True)
     assert read_pairs(path)[0] == [PreferencePair("x", "y", "z")]

@@ -9,15 +9,18 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
+from dpo_lab.adapters import add_adapter, reference_mode
 from dpo_lab.batching import collate, pair_rows
 from dpo_lab.cli import main
 from dpo_lab.errors import InputError
 from dpo_lab.models import (
-    add_adapter,
+    SmallModelConfig,
+    build_model,
     freeze_reference,
     load_policy,
+    load_tokenizer,
     model_hash,
-    reference_mode,
+    train_tokenizer,
 )
 from dpo_lab.scoring import batch_logps, score_pairs
 from dpo_lab.training.examples import attach_reference
@@ -86,6 +89,9 @@ def test_a_lora_run_leaves_a_merged_model_and_its_adapter(
     ids = torch.tensor([[1, 5, 9, 14]])
     with torch.no_grad():
         assert torch.allclose(merged(ids).logits, from_parts(ids).logits, atol=1e-5)
+    # The folder of adapters is a model as well, with the tokenizer that belongs to it.
+    assert model_hash(load_policy(run / "adapter")) == record["model_sha256"]
+    assert load_tokenizer(run / "adapter").get_vocab() == load_tokenizer(tiny_model).get_vocab()
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     measured = [row["kl/policy"] for row in rows if "kl/policy" in row]
     assert measured[0] == pytest.approx(0, abs=1e-5)
@@ -165,3 +171,22 @@ def test_references_that_cannot_be(words, message, pair_file, tmp_path, capsys) 
     where = ["--pairs", str(pair_file), "--output_dir", str(tmp_path / "run")]
     assert main(["train", *where, "--sync_ref_model", "True", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_reference_with_another_vocabulary_is_refused_before_any_work(
+    tiny_model, pair_file, cache, tmp_path, capsys
+) -> None:
+    other = tmp_path / "other"
+    tokenizer = train_tokenizer(["quite another text"], vocab_size=300)
+    tokenizer.save_pretrained(other)
+    size = SmallModelConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    build_model(tokenizer, size).save_pretrained(other)
+    models = ["--model", str(tiny_model), "--reference", str(other)]
+    run = tmp_path / "run"
+    assert main(["train", "--pairs", str(pair_file), *models, "--output_dir", str(run)]) == 2
+    said = capsys.readouterr().err
+    assert f"reference {other}: another vocabulary" in said
+    assert "the first token that differs: '" in said
+    assert not run.exists()
+    assert main(["train", "--reference", str(other), "--output_dir", str(run)]) == 2
+    assert "reference: needs --model" in capsys.readouterr().err

@@ -162,6 +162,8 @@ class TrainConfig:
         if self.reference is not None and not losses.needs_reference:
             names = ", ".join(losses.weights)
             raise InputError(f"reference: {names} has none, so it cannot be given one")
+        if self.reference is not None and self.model is None:
+            raise InputError("reference: needs --model; a model made here is its own reference")
         if self.sync_ref_model:
             self._check_moving_reference(losses)
         if losses.has("kto") and self.per_device_train_batch_size < 2:

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from dpo_lab.adapters import reference_mode
 from dpo_lab.batching import Batch
 from dpo_lab.errors import InputError
 from dpo_lab.logprobs import sequence_logps
 from dpo_lab.losses import AnswerLogps, AnswerOutput, LossOutput, PairLogps
-from dpo_lab.models import disable_dropout, reference_mode
+from dpo_lab.models import disable_dropout
 from dpo_lab.scoring import batch_logits, batch_logps
 from dpo_lab.training.examples import MISMATCHED, PreferenceCollator
 from dpo_lab.training.metrics import Means, gradient_weight, pair_metrics

@@ -20,12 +20,13 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
+from dpo_lab.adapters import add_adapter, save_adapter
 from dpo_lab.batching import padding_id
 from dpo_lab.errors import InputError
 from dpo_lab.evaluation import AnswerEvaluation, PairEvaluation
 from dpo_lab.models import (
-    add_adapter,
     build_model,
+    check_same_vocabulary,
     freeze_reference,
     load_policy,
     load_tokenizer,
@@ -86,6 +87,7 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     del reference
     policy = load_policy(start_from)
     if config.use_peft:
+        base_sha256 = model_hash(policy)
         policy = add_adapter(policy, config.lora_r, config.lora_alpha, config.seed)
     _preference_stage(config, run, policy, task, parts, beside, say)
     if losses.needs_reference:
@@ -93,7 +95,7 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
         if model_hash(after) != facts["reference_sha256"]:
             raise RuntimeError("the reference changed during the run; its results mean nothing")
     if config.use_peft:
-        policy.save_pretrained(run.adapter)
+        save_adapter(policy, run.adapter, tokenizer, base_sha256)
         policy = policy.merge_and_unload()
     run.save_model(run.model, policy, tokenizer)
     evaluation = task.evaluate(policy, parts.held_out_logps)
@@ -114,8 +116,12 @@ def _prepare_models(
 ) -> tuple[PreTrainedTokenizerBase, str | None]:
     """The tokenizer, and the tuned model to start from, or None where one must be made first."""
     if config.model is not None:
-        load_policy(config.model)  # a wrong name should not cost the user a pass over the data
-        return load_tokenizer(config.model), config.model
+        # A wrong name, or two vocabularies, should not cost the user a pass over the data.
+        load_policy(config.model)
+        tokenizer = load_tokenizer(config.model)
+        if config.reference is not None:
+            check_same_vocabulary(config.reference, tokenizer)
+        return tokenizer, config.model
     if run.reference.is_dir():  # a resumed run whose supervised stage was done
         return load_tokenizer(run.reference), str(run.reference)
     texts = [text for example in data.train for text in _texts(example)]

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from dpo_lab.adapters import reference_mode
 from dpo_lab.batching import padding_id
 from dpo_lab.evaluation import estimate, sampled_kl
-from dpo_lab.models import reference_mode
 from dpo_lab.pair_types import Prompt
 from dpo_lab.sampling import Samples, sample_responses
 from dpo_lab.scoring import score_responses
