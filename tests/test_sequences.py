@@ -70,26 +70,42 @@ def reference() -> torch.Tensor:
         return answer_logps(sequence_model(WORLD, SIZE), WORLD)
 
 
-def train_on(pair_probs: torch.Tensor, reference: torch.Tensor, steps: int) -> torch.Tensor:
-    """Full-batch population DPO with a transformer; the policy it ends with."""
+def dpo_loss(policy: torch.Tensor, reference: torch.Tensor, pair_probs: torch.Tensor):
+    """The population loss, averaged over prompts."""
+    rows = zip(policy.log_softmax(-1), reference, WORLD.rewards, strict=True)
+    losses = [population_dpo_loss(p, r, pair_probs, win_matrix(true), BETA) for p, r, true in rows]
+    return torch.stack(losses).mean()
+
+
+def minimise(loss_of, steps: int, *, rate: float = 3e-3, only: str = "") -> torch.Tensor:
+    """Full-batch Adam on a loss of a transformer's policy; the policy it ends with.
+
+    only: train the parameters whose name ends so, which restricts the class.
+    """
     model = sequence_model(WORLD, SIZE)
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    trained = [weight for name, weight in model.named_parameters() if name.endswith(only)]
+    optimiser = torch.optim.Adam(trained, lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    tables = [win_matrix(rewards) for rewards in WORLD.rewards]
     for _ in range(steps):
-        policy = answer_logps(model, WORLD)
-        losses = [
-            population_dpo_loss(
-                policy[i].log_softmax(-1), reference[i], pair_probs, tables[i], BETA
-            )
-            for i in range(len(WORLD.prompts))
-        ]
+        loss = loss_of(answer_logps(model, WORLD))
         optimiser.zero_grad()
-        torch.stack(losses).mean().backward()
+        loss.backward()
         optimiser.step()
         schedule.step()
     with torch.no_grad():
         return answer_logps(model, WORLD)
+
+
+def train_on(pair_probs: torch.Tensor, reference: torch.Tensor, steps: int) -> torch.Tensor:
+    """Population DPO with all weights."""
+    return minimise(lambda policy: dpo_loss(policy, reference, pair_probs), steps)
+
+
+def likely_pairs(reference: torch.Tensor) -> torch.Tensor:
+    """Both answers drawn from the reference's mean over prompts."""
+    frequent = reference.mean(0).exp()
+    drawn = torch.outer(frequent, frequent).triu(1)
+    return drawn / drawn.sum()
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +136,7 @@ def test_implicit_rewards_are_the_true_ones_up_to_a_constant_of_the_prompt(
 @pytest.mark.slow
 def test_the_value_reached_is_the_best_one_whatever_pairs_were_drawn(trained, reference) -> None:
     """E5: J = beta log Z - beta KL(pi || pi*), for uniform pairs and for pairs of likely words."""
-    frequent = reference.mean(0).exp()
-    drawn = torch.outer(frequent, frequent).triu(1)
-    other = train_on(drawn / drawn.sum(), reference, 300)
+    other = train_on(likely_pairs(reference), reference, 300)
     best = optimal_policy(reference, WORLD.rewards, BETA)
     value = BETA * log_partition(reference, WORLD.rewards, BETA)
     for policy in (trained, other):
@@ -132,6 +146,29 @@ def test_the_value_reached_is_the_best_one_whatever_pairs_were_drawn(trained, re
     assert (
         expected_reward(trained, WORLD.rewards) > expected_reward(reference, WORLD.rewards)
     ).all()
+
+
+@pytest.mark.slow
+def test_in_a_restricted_class_dpo_is_not_rlhf_and_depends_on_the_pairs(reference) -> None:
+    """E5b: only the last norm's 32 gains are trained, so pi* is out of reach."""
+
+    def value(policy: torch.Tensor) -> torch.Tensor:
+        return boltzmann.objective(policy.log_softmax(-1), reference, WORLD.rewards, BETA).mean()
+
+    pairs = {"uniform": uniform_pairs(len(WORLD.answers)), "likely": likely_pairs(reference)}
+    restricted = {"rate": 1e-2, "only": "model.norm.weight"}
+    ends = {
+        name: minimise(lambda p, q=probs: dpo_loss(p, reference, q), 150, **restricted)
+        for name, probs in pairs.items()
+    }
+    rlhf = minimise(lambda policy: -value(policy), 150, **restricted)
+    # Each is the better one by its own objective: different optima, not one missed by the steps.
+    for other in (ends["likely"], rlhf):
+        uniform = pairs["uniform"]
+        assert dpo_loss(ends["uniform"], reference, uniform) < dpo_loss(other, reference, uniform)
+        assert value(ends["uniform"]) < value(other) - 5e-3
+    best = BETA * log_partition(reference, WORLD.rewards, BETA).mean()
+    assert value(rlhf) < best - 0.3
 
 
 def test_a_chosen_answer_falls_where_the_gradients_say_so() -> None:
