@@ -69,7 +69,7 @@ def _command(name: str) -> tuple[type, Callable[[Any], None]]:
 
         return LandscapeConfig, _landscape
     if name == "evaluate":
-        from dpo_lab.evaluation.report import EvaluateConfig
+        from dpo_lab.evaluation.compare import EvaluateConfig
 
         return EvaluateConfig, _evaluate
     light = {
@@ -105,7 +105,7 @@ def _train(config: Any) -> None:
 
 
 def _evaluate(config: Any) -> None:
-    from dpo_lab.evaluation.report import evaluate_models
+    from dpo_lab.evaluation.compare import evaluate_models
     from dpo_lab.training.run_folder import write_atomically
 
     target = None if config.output is None else Path(config.output)

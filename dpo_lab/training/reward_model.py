@@ -53,6 +53,24 @@ def build_reward_model(start_from: str | Path, seed: int = 0) -> nn.Module:
     return disable_dropout(model)
 
 
+def load_reward_model(name_or_path: str | Path) -> nn.Module:
+    """A trained reward model from a folder or the hub, dropout off, float32.
+
+    Raises `InputError` if there is none: a model whose head would have to be made up judges
+    nothing.
+    """
+    try:
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            str(name_or_path), dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(f"{name_or_path}: no reward model could be loaded ({first})") from error
+    if info["missing_keys"] or model.config.num_labels != 1:
+        raise InputError(f"{name_or_path}: not a reward model (it has no head with one number)")
+    return disable_dropout(model)
+
+
 def batch_rewards(model: nn.Module, batch: Batch) -> Float[Tensor, "rows"]:
     """The reward of each row, read at the last token of its response, with gradient.
 
