@@ -63,7 +63,7 @@ function panels({ set, signal, run: { training, heldOut, steps } }) {
     (Math.abs(each - step) < Math.abs(best - step) ? each : best));
   const filled = PANELS.map(({ columns, ...panel }) => ({ ...panel, lines: columns
     .map(([column, name], i) => ({
-      name, kind: ["one", "two"][i],
+      name, kind: ["first", "second"][i],
       training: series(training, column), heldOut: series(heldOut, column),
       errors: series(heldOut, `${column}_error`),
     })) }));
@@ -161,7 +161,7 @@ function build(given) {
   const { model, run } = context;
   const parts = [stepRow, reading, panels, numbersTable, answersBox].map((part) => part(context));
   const [steps, text, charts, table, answers] = parts.map((part) => part.node);
-  const name = { role: "group", "aria-label": "Curves explorer", class: "dpo-explorer" };
+  const name = { role: "group", "aria-label": "Curves explorer", class: "dpo-explorer dpo-log" };
   const root = html("div", name,
     html("div", { class: "dpo-stack" }, steps, text, charts,
       html("div", { class: "dpo-charts" }, table, answers)));

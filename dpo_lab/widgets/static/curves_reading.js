@@ -54,8 +54,7 @@ function ratios(training, heldOut, train, held) {
       const [up, down] = now.map((each, i) => each - start[i]);
       const than = kind === "logps" ? `at step ${table.step[0]}` : "under the reference";
       if (Number.isFinite(up) && Number.isFinite(down))
-        return `${where}, ${moves(up, down, than)} ` +
-          `(${formatNumber(up)} and ${formatNumber(down)} nats).`;
+        return `${where}, ${moves(up, down, than)}.`;
     }
   return "";
 }
@@ -67,11 +66,11 @@ function moves(chosen, rejected, than) {
   const both = (word, went) =>
     `chosen and rejected answers are both ${word} likely than ${than}, ` +
     `and the ${farther} ones ${went} further`;
-  if (chosen < 0 && rejected < 0) return both("less", "fell");
-  if (chosen > 0 && rejected > 0) return both("more", "rose");
-  return chosen >= rejected
-    ? `chosen answers are more likely than ${than} and rejected ones less`
-    : `rejected answers are more likely than ${than} and chosen ones less`;
+  const [up, down] = chosen >= rejected ? ["chosen", "rejected"] : ["rejected", "chosen"];
+  const words = chosen < 0 && rejected < 0 ? both("less", "fell")
+    : chosen > 0 && rejected > 0 ? both("more", "rose")
+      : `${up} answers are more likely than ${than} and ${down} ones less`;
+  return `${words} (${formatNumber(chosen)} and ${formatNumber(rejected)} nats)`;
 }
 
 // True reward against the first evaluation, and against the best one where it is clearly lower.

@@ -127,7 +127,8 @@ function build(given) {
   const context = { ...given, answers: model.get("responses"), prompts: model.get("prompts") };
   const parts = [head, tokens, plane, constantsBox, tiles, reading].map((part) => part(context));
   const [top, strip, chart, ...side] = parts.map((part) => part.node);
-  const name = { role: "group", "aria-label": "Implicit reward explorer", class: "dpo-explorer" };
+  const name = { role: "group", "aria-label": "Implicit reward explorer",
+    class: "dpo-explorer dpo-implicit" };
   const root = html("div", name, top, strip,
     html("div", { class: "dpo-charts" }, chart, html("div", {}, ...side)));
   let state;
