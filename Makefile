@@ -13,6 +13,9 @@ EXTRAS := train,book,test
 PAGES := -m browser -p no:training_fixtures -o addopts='-q -rs --strict-markers' \
   $$(grep -l 'mark.browser' tests/*.py)
 ONE_THREAD := OMP_NUM_THREADS=1
+# Two workers, whole files in the order of tests/conftest.py: the slow ones first. nbval runs
+# inside tests/test_notebooks_alone.py; as a plugin here it would cost each worker seconds.
+TWO := -n 2 --dist loadscope --no-loadscope-reorder -p no:nbval
 
 # $(call step,name,command): run one step and say how long it took.
 step = @printf '== %s\n' '$(1)'; begin=$$(date +%s); \
@@ -40,11 +43,9 @@ book: $(INSTALLED)  ## execute every chapter, build the site, print where it is
 
 test: $(INSTALLED)  ## lint, library, notebooks, and the built pages in a browser
 	@$(MAKE) --no-print-directory check
-	$(call step,library,$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadscope -m 'not browser')
-	$(call step,notebooks,$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadscope \
-	  --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks)
+	$(call step,library and notebooks,$(ONE_THREAD) $(PY) -m pytest $(TWO) -m 'not browser')
 	@$(MAKE) --no-print-directory book
-	$(call step,pages,$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadscope $(PAGES))
+	$(call step,pages,$(ONE_THREAD) $(PY) -m pytest $(TWO) $(PAGES))
 
 check: $(INSTALLED)  ## lint, format, and the types of floor 0
 	$(call step,lint,$(PY) -m ruff check && $(PY) -m ruff format --check --quiet)

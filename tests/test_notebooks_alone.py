@@ -1,15 +1,17 @@
-"""A chapter's set-up cell finds the library: installed, in a clone, or by installing it."""
+"""Chapters run alone and show what is stored; their set-up cell finds the library anywhere."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pytest
 import repository
 import torch
@@ -21,15 +23,12 @@ CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ADDRESS = repository.address(ROOT)
 WHERE = "\nimport dpo_lab\nprint(dpo_lab.__file__)"
 
-# Runs a notebook to the end with this Python as its kernel; says which library the kernel used.
-RUN_ALONE = """
+# nbval as `pytest --nbval` runs it, in a Python that has this project from its wheel alone.
+NBVAL = """
 import sys
-import nbformat
-from nbclient import NotebookClient
-notebook = nbformat.read(sys.argv[1], as_version=4)
-notebook.cells.append(nbformat.v4.new_code_cell("import dpo_lab; print(dpo_lab.__file__)"))
-NotebookClient(notebook, timeout=300, extra_arguments=["--log-level=ERROR"]).execute()
-print(notebook.cells[-1].outputs[0].text)
+sys.modules["rfc3987_syntax"] = None  # see conftest.py
+import pytest
+sys.exit(pytest.main(["-q", "-p", "nbval.plugin", "-p", "no:cacheprovider", *sys.argv[1:]]))
 """
 
 # A pip that notes what it was asked for and "installs" by leading the way to the checkout.
@@ -59,19 +58,37 @@ def run_setup(python: Path, folder: Path, path: Path | None = None) -> str:
     return done.stdout.strip()
 
 
+def copy_with_place(path: Path, folder: Path, library: Path) -> int:
+    """Copy a notebook, with a cell behind it whose stored output says where the library lies.
+
+    Returns the number of its code cells, that one included.
+    """
+    chapter = nbformat.read(path, as_version=4)
+    place = nbformat.v4.new_output("stream", text=f"{library / '__init__.py'}\n")
+    cell = nbformat.v4.new_code_cell(WHERE.strip(), execution_count=1, outputs=[place])
+    chapter.cells.append(cell)
+    nbformat.write(chapter, folder / path.name)
+    return sum(cell.cell_type == "code" for cell in chapter.cells)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_a_chapter_alone_in_an_empty_folder_runs_to_the_end(path, wheel_python, tmp_path):
-    shutil.copy(path, tmp_path)
+def test_a_chapter_alone_in_an_empty_folder_shows_what_is_stored(path, wheel_python, tmp_path):
+    """nbval, strictly: every cell runs, and prints what the notebook in the repository holds."""
+    (library,) = wheel_python.parent.parent.glob("lib/*/site-packages/dpo_lab")
+    cells = copy_with_place(path, tmp_path, library)
+    sanitize = f"--nbval-sanitize-with={ROOT / 'tests' / 'nbval_sanitize.cfg'}"
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [wheel_python, "-c", RUN_ALONE, path.name],
+        [wheel_python, "-c", NBVAL, "--nbval", sanitize, path.name],
         cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        env=kept | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert Path(done.stdout.strip()).is_relative_to(wheel_python.parent.parent)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
+    assert re.search(r"^(\d+) passed", done.stdout, re.MULTILINE)[1] == str(cells)
 
 
 def test_an_installed_library_is_used(wheel_python, tmp_path):
