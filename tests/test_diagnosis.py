@@ -14,7 +14,7 @@ from dpo_lab.diagnosis import SIGNS, diagnose
 from dpo_lab.pairs import PreferencePair, write_pairs
 from dpo_lab.training.run_folder import RunFolder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unrendered")]
 
 
 @pytest.fixture(scope="module", autouse=True)

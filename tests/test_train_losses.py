@@ -12,6 +12,8 @@ from dpo_lab.losses import LOSSES, find_loss
 from dpo_lab.models import load_policy, model_hash
 from dpo_lab.pairs import write_pairs
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unrendered")]
+
 
 @pytest.fixture(scope="module")
 def scored_file(review_pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:

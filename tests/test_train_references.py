@@ -31,6 +31,8 @@ from dpo_lab.training.preference import PreferenceTrainer
 SHORT = ["--max_steps", "4", "--learning_rate", "1e-2", "--max_length", "64"]
 SHORT += ["--logging_steps", "1", "--per_device_train_batch_size", "4", "--save_steps", "2"]
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 def trainer_of(policy, examples, folder, losses, **more) -> PreferenceTrainer:
     settings = {"per_device_train_batch_size": 4, "learning_rate": 1e-2, "max_steps": 4}

@@ -25,6 +25,8 @@ from dpo_lab.training.reference import cache_key, reference_logps
 
 BETA, RATE = 0.3, 1e-3
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 @pytest.fixture(scope="module")
 def examples(tiny_model: Path, encoded) -> list[PreferenceExample]:

@@ -46,6 +46,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are built and not rendered, which is most of the time of a run of two steps.
+
+    What a run's rendered figure is worth, test_cli.py and test_run_landscape.py see.
+    """
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **options: Path(file).touch())
+
+
 @pytest.fixture(scope="session")
 def encoded(tiny_model: Path, review_pairs) -> list:
     from dpo_lab.batching import encode_pairs
