@@ -59,7 +59,8 @@ def test_flips_mix_the_two_labels_and_votes_are_counted() -> None:
 )
 def test_descent_lands_on_the_closed_form(name: str, options: dict, optimum) -> None:
     loss = TabularLoss(name, even(2), two_arms(0.8), 0.5, **options)
-    end = descend(loss, even(2), steps=6000, learning_rate=0.45, record=[6000])
+    rate = 4.0 if name == "wpo" else 0.45  # WPO's weights make its steps small
+    end = descend(loss, even(2), steps=1000, learning_rate=rate, record=[1000])
     gap = end.policy_logps[0, 0] - end.policy_logps[0, 1]
     assert gap.item() == pytest.approx(optimum(0.8), abs=1e-5)
 
