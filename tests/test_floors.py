@@ -13,10 +13,11 @@ from conftest import ROOT
 PACKAGE = ROOT / "dpo_lab"
 FLOORS = {
     # mathematics on tensors: no model, no tokenizer, no device, no files
-    0: "errors checks bradley_terry population boltzmann losses logprobs landscape tabular",
+    0: "errors checks bradley_terry population boltzmann losses logprobs landscape tabular tiled",
     # text and models
     1: "pair_types pair_rows pair_files pair_sets pairs encoded token_text encoding batching "
-    "scoring sampling worlds sequences reviews panda model_state adapters models",
+    "scoring sampling worlds sequences reviews panda model_state adapters models "
+    "packing segments fast",
     # doing
     2: "training evaluation diagnosis",
     # what people see
