@@ -20,12 +20,13 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from dpo_lab.batching import collate
 from dpo_lab.encoded import EncodedPair, EncodedResponse
 from dpo_lab.errors import InputError
-from dpo_lab.packing import PackedBatch, pack
+from dpo_lab.packing import PackedBatch, pack, split_by_tokens
 from dpo_lab.scoring import autocast, batch_logps
 from dpo_lab.segments import HALF, SEGMENTS, has_varlen, register
 from dpo_lab.tiled import tiled_logps
@@ -96,6 +97,31 @@ def fast_path(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         undo()
+
+
+def score_packed(
+    model: nn.Module,
+    encoded: Sequence[EncodedPair] | Sequence[EncodedResponse],
+    token_budget: int,
+    *,
+    description: str = "scoring",
+    progress: bool = True,
+    precision: torch.dtype | None = None,
+) -> Float[Tensor, "sequences"]:
+    """`scoring.score_responses` on the fast path; of pairs all chosen, then all rejected ones."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    bar = tqdm(total=len(encoded), desc=description, unit="row", disable=not progress)
+    parts = []
+    with fast_path(model), torch.no_grad(), autocast(device, precision):
+        for group in split_by_tokens(encoded, token_budget):
+            rows = packed_logps(model, pack([encoded[i] for i in group]).to(device)).float().cpu()
+            parts.append(rows.view(-1, len(group)))  # (sides, pairs)
+            bar.update(len(group))
+    bar.close()
+    model.train(was_training)
+    return torch.cat(parts, 1).flatten()
 
 
 def why_not_fast(

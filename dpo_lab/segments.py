@@ -40,8 +40,8 @@ def register() -> None:
 def segment_attention(
     module: nn.Module,
     query: Float[Tensor, "rows heads tokens width"],
-    key: Float[Tensor, "rows groups tokens width"],
-    value: Float[Tensor, "rows groups tokens width"],
+    key: Float[Tensor, "rows groups keys width"],
+    value: Float[Tensor, "rows groups keys width"],
     attention_mask: Tensor | None = None,
     dropout: float = 0.0,
     scaling: float | None = None,
@@ -133,9 +133,7 @@ def _by_products(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Ten
         return (weights @ value).view(1, heads, rows, width)
 
 
-def _causal_bias(
-    rows: int, columns: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
+def _causal_bias(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Row i sees columns up to columns - rows + i: a corner of one stored triangle."""
     size = 1 << math.ceil(math.log2(max(columns, 256)))
     return _triangle(size, dtype, device)[columns - rows : columns, :columns]

@@ -16,7 +16,7 @@ from dpo_lab.errors import InputError
 from dpo_lab.evaluation import mean_pair_loss
 from dpo_lab.landscape import random_directions, weight_surface
 from dpo_lab.models import load_policy, load_tokenizer, model_hash
-from dpo_lab.scoring import ScoredPairs, score_pairs
+from dpo_lab.scoring import ScoredPairs, score_pairs, score_responses
 from dpo_lab.training.checkpoints import COMPLETE, last_complete_checkpoint
 from dpo_lab.training.examples import PreferenceExample, attach_reference
 from dpo_lab.training.objective import LossConfig
@@ -198,12 +198,12 @@ def test_reference_cache_is_used_and_keyed_by_model_and_tokens(
 ) -> None:
     model = load_policy(tiny_model)
     rows = pair_rows(encoded[:5])
-    first = reference_logps(model, rows, 0, batch_size=2, progress=False)
+    first = reference_logps(model, rows, lambda: score_responses(model, rows, 0, progress=False))
     (file,) = cache.iterdir()
     from safetensors.torch import save_file
 
     save_file({"logps": first + 1}, file)
-    again = reference_logps(model, rows, 0, batch_size=2, progress=False)
+    again = reference_logps(model, rows, lambda: score_responses(model, rows, 0, progress=False))
     assert torch.equal(again, first + 1)  # it was read, not computed
 
     other_span = [row._replace(prompt_length=row.prompt_length + 1) for row in rows]
@@ -215,7 +215,7 @@ def test_reference_cache_is_used_and_keyed_by_model_and_tokens(
 
     file.write_bytes(file.read_bytes()[:40])  # a torn file is computed again
     model = load_policy(tiny_model)
-    repaired = reference_logps(model, rows, 0, batch_size=2, progress=False)
+    repaired = reference_logps(model, rows, lambda: score_responses(model, rows, 0, progress=False))
     assert torch.equal(repaired, first)
 
 

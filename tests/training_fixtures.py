@@ -82,7 +82,7 @@ def other_model(tiny_model: Path):
     return model
 
 
-def make_trainer(tiny_model, examples, folder, losses, **arguments):
+def make_trainer(tiny_model, examples, folder, losses, token_budget=None, **arguments):
     """A trainer of a copy of the tiny model, and of its reference where the losses need one."""
     from transformers import TrainingArguments
 
@@ -103,5 +103,11 @@ def make_trainer(tiny_model, examples, folder, losses, **arguments):
     policy = load_policy(tiny_model)
     reference = load_policy(tiny_model) if losses.needs_reference_model else None
     return PreferenceTrainer(
-        policy, args, losses, pad_id=0, reference=reference, train_dataset=examples
+        policy,
+        args,
+        losses,
+        pad_id=0,
+        reference=reference,
+        train_dataset=examples,
+        token_budget=token_budget,
     )

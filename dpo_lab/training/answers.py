@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from dpo_lab.fast import packed_logps
 from dpo_lab.losses import AnswerLogps, AnswerOutput
 from dpo_lab.scoring import batch_logps
-from dpo_lab.training.examples import AnswerCollator
+from dpo_lab.training.examples import AnswerCollator, packed_of
 from dpo_lab.training.metrics import answer_metrics
 from dpo_lab.training.preference import PreferenceTrainer, batch_of
 
@@ -23,12 +24,15 @@ class AnswerTrainer(PreferenceTrainer):
     def batch_logps(
         self, model: nn.Module, inputs: Mapping[str, Tensor]
     ) -> tuple[AnswerLogps, dict[str, Tensor]]:
-        batch = batch_of(inputs)
-        policy = batch_logps(model, batch)
         reference = inputs["ref_logps"]
+        packed = packed_of(inputs)
+        if packed is not None:
+            policy = packed_logps(model, packed)
+        else:
+            policy = batch_logps(model, batch_of(inputs))
         if self.moving is not None:
             with torch.no_grad():
-                reference = batch_logps(self.moving.reference, batch)
+                reference = batch_logps(self.moving.reference, batch_of(inputs))
         reference = reference.to(policy.dtype)
         logps = AnswerLogps(policy, reference, inputs["answer_labels"])
         return logps, self.mismatched_logratios(model, inputs)

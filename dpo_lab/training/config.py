@@ -76,6 +76,10 @@ class TrainConfig:
     max_steps: int = option(-1, "stop after this many optimiser steps; -1: after the epochs")
     per_device_train_batch_size: int = option(8, "pairs per device and micro-batch")
     gradient_accumulation_steps: int = option(1, "micro-batches per optimiser step")
+    fast_path: Literal["auto", "off"] = option(
+        "auto", "packed rows and shared prompts, where they give the same numbers"
+    )
+    token_budget: int = option(4096, "tokens computed at once on the fast path, at most")
     bf16: bool = option(False, "matrix products in bfloat16; log-probabilities stay in float32")
     fp16: bool = option(False, "the same in float16 with a loss scaler, for cards without bfloat16")
     max_length: int = option(512, "tokens of prompt and answer; longer answers are left out")
@@ -219,6 +223,7 @@ _POSITIVE = (
     "gradient_accumulation_steps",
     "max_length",
     "max_new_tokens",
+    "token_budget",
     "lora_r",
     "lora_alpha",
     "ref_model_sync_steps",

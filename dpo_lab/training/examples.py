@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dpo_lab.batching import Batch, EncodedPair, EncodedResponse, collate
+from dpo_lab.batching import EncodedPair, EncodedResponse, collate
 from dpo_lab.errors import InputError
+from dpo_lab.packing import PackedBatch, Segment, pack, split_by_tokens
 from dpo_lab.scoring import ScoredPairs
 
 MISMATCHED = "mismatched_"
@@ -86,14 +87,41 @@ def attach_labels(
     return [AnswerExample(*row) for row in rows]
 
 
-class PreferenceCollator:
-    """Turns examples into one padded batch: B chosen rows, then B rejected rows."""
+class Collator:
+    """Turns examples into one batch: padded, or packed in pieces of at most `token_budget` tokens.
 
-    def __init__(self, pad_id: int) -> None:
-        self.pad_id = pad_id
+    A padded batch has the tensors of `Batch`. A packed one has `lengths` (response tokens of each
+    sequence) and `packs`: what `packing.pack` makes of each piece. Then come the columns: one
+    number an example.
+    """
 
-    def __call__(self, examples: Sequence[PreferenceExample]) -> dict[str, Tensor]:
-        batch = collate([example.pair for example in examples], self.pad_id)._asdict()
+    def __init__(self, pad_id: int, token_budget: int | None = None) -> None:
+        self.pad_id, self.token_budget = pad_id, token_budget
+
+    def tokens(self, encoded: Sequence[EncodedPair] | Sequence[EncodedResponse]) -> dict[str, Any]:
+        """The tokens of a batch, without its columns."""
+        if self.token_budget is None:
+            return collate(encoded, self.pad_id)._asdict()
+        groups = split_by_tokens(encoded, self.token_budget)
+        packs = [pack([encoded[i] for i in group])._asdict() for group in groups]
+        for each in packs:  # plain tuples: the Trainer rebuilds tuples without their names
+            each["segments"] = tuple(map(tuple, each["segments"]))
+        # First, because transformers takes the first tensor's length for the size of the batch.
+        return {"lengths": torch.cat([each["lengths"] for each in packs]), "packs": packs}
+
+    def mismatched(self, examples: Sequence[Any]) -> dict[str, Tensor]:
+        """KTO's rows, padded in any case: they are scored without gradient."""
+        if examples[0].mismatched is None:
+            return {}
+        batch = collate([example.mismatched for example in examples], self.pad_id)
+        return {MISMATCHED + name: tensor for name, tensor in batch._asdict().items()}
+
+
+class PreferenceCollator(Collator):
+    """Batches of pairs: B chosen sequences, then B rejected ones."""
+
+    def __call__(self, examples: Sequence[PreferenceExample]) -> dict[str, Any]:
+        batch = self.tokens([example.pair for example in examples])
         columns = {
             "ref_chosen_logps": [e.ref_chosen_logps for e in examples],
             "ref_rejected_logps": [e.ref_rejected_logps for e in examples],
@@ -102,34 +130,54 @@ class PreferenceCollator:
         for name, values in columns.items():
             if None not in values:
                 batch[name] = torch.tensor(values)
+        batch |= self.mismatched(examples)
         if examples[0].mismatched is not None:
-            rows = [example.mismatched for example in examples]
-            batch |= _mismatched(collate(rows, self.pad_id))
             both = torch.tensor([example.ref_mismatched_logps for example in examples])
             batch["ref_mismatched_logps"] = both.T.flatten()
         return batch
 
 
-class AnswerCollator:
-    """Turns labelled answers into one padded batch, one row an answer."""
+class AnswerCollator(Collator):
+    """Batches of labelled answers, one sequence each."""
 
-    def __init__(self, pad_id: int) -> None:
-        self.pad_id = pad_id
-
-    def __call__(self, examples: Sequence[AnswerExample]) -> dict[str, Tensor]:
-        batch = collate([example.answer for example in examples], self.pad_id)._asdict()
+    def __call__(self, examples: Sequence[AnswerExample]) -> dict[str, Any]:
+        batch = self.tokens([example.answer for example in examples])
         batch["answer_labels"] = torch.tensor([example.label for example in examples])
         batch["ref_logps"] = torch.tensor([example.ref_logps for example in examples])
+        batch |= self.mismatched(examples)
         if examples[0].mismatched is not None:
-            rows = [example.mismatched for example in examples]
-            batch |= _mismatched(collate(rows, self.pad_id))
             logps = [example.ref_mismatched_logps for example in examples]
             batch["ref_mismatched_logps"] = torch.tensor(logps)
         return batch
 
 
-def _mismatched(batch: Batch) -> dict[str, Tensor]:
-    return {MISMATCHED + name: tensor for name, tensor in batch._asdict().items()}
+def pieces(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A collated batch as it is; a packed one piece by piece, each with its part of the columns.
+
+    `share` is a piece's part of the examples: a mean over all is the sum of the pieces' means
+    times their shares.
+    """
+    packs = batch.get("packs")
+    if packs is None:
+        yield {**batch, "share": 1.0}
+        return
+    columns = {name: value for name, value in batch.items() if name not in ("packs", "lengths")}
+    total, start = sum(len(each["segments"]) for each in packs), 0
+    for each in packs:
+        part = slice(start, start + len(each["segments"]))
+        start = part.stop
+        own = columns  # a batch in one piece keeps rows that are not one an example
+        if len(packs) > 1:
+            own = {name: value[part] for name, value in columns.items()}
+        yield {**own, "packed": each, "share": len(each["segments"]) / total}
+
+
+def packed_of(piece: Mapping[str, Any]) -> PackedBatch | None:
+    """The `PackedBatch` in a piece, if there is one."""
+    if "packed" not in piece:
+        return None
+    segments = tuple(Segment(*sizes) for sizes in piece["packed"]["segments"])
+    return PackedBatch(**{**piece["packed"], "segments": segments})
 
 
 def mismatched_rows(

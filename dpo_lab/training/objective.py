@@ -54,6 +54,17 @@ class LossConfig:
         return bool(self.inputs & (KLS | REF_TABLES))
 
     @property
+    def needs_logits(self) -> bool:
+        """Whether any of the losses reads more of the policy than one number an answer."""
+        return bool(self.inputs & (KLS | WEIGHTS | POLICY_TABLES | REF_TABLES))
+
+    @property
+    def splittable(self) -> bool:
+        """Whether a batch may be computed in pieces: no loss looks at the others of its batch."""
+        follows = self.has("bco_pair") and "shift" not in self.options
+        return not follows and all(find_loss(name).accumulation_invariant for name in self.weights)
+
+    @property
     def reward_beta(self) -> float:
         """Beta of the logged rewards: the given one, else the first loss's own."""
         return find_loss(next(iter(self.weights))).beta if self.beta is None else self.beta

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from dpo_lab.adapters import reference_mode
 from dpo_lab.batching import Batch
 from dpo_lab.errors import InputError
+from dpo_lab.fast import packed_logps, use_fast_path
 from dpo_lab.logprobs import sequence_logps
 from dpo_lab.losses import AnswerLogps, AnswerOutput, LossOutput, PairLogps
 from dpo_lab.models import disable_dropout
 from dpo_lab.scoring import batch_logits, batch_logps
-from dpo_lab.training.examples import MISMATCHED, PreferenceCollator
+from dpo_lab.training.examples import MISMATCHED, PreferenceCollator, packed_of, pieces
 from dpo_lab.training.metrics import Means, gradient_weight, pair_metrics
 from dpo_lab.training.moving_reference import MovingReference
 from dpo_lab.training.objective import LossConfig, Objective, inputs_from_logits
@@ -41,8 +43,10 @@ class PreferenceTrainer(Trainer):
 
     `reference`: a frozen model, for losses that need more of it than sums; a policy with an
     adapter needs none. `moving`: a reference that follows the policy, in the place of the sums
-    that come with the data. Logs the means of `metrics.pair_metrics` since the last log,
-    `grad_weight` in training, and with each evaluation what `sample_metrics` measures.
+    that come with the data. `token_budget`: take the fast path (`dpo_lab.fast`), in pieces of at
+    most so many tokens; None for the plain one. Logs the means of `metrics.pair_metrics` since
+    the last log, `grad_weight` in training, and with each evaluation what `sample_metrics`
+    measures.
     """
 
     collator = PreferenceCollator
@@ -56,14 +60,19 @@ class PreferenceTrainer(Trainer):
         reference: PreTrainedModel | None = None,
         moving: MovingReference | None = None,
         sample_metrics: SampleMetrics | None = None,
+        token_budget: int | None = None,
         **kwargs: Any,
     ) -> None:
         disable_dropout(model)
         args.remove_unused_columns = False
+        if token_budget is not None:
+            use_fast_path(model)
+            if not loss_config.splittable or args.fsdp:
+                token_budget = sys.maxsize
         if moving is not None:
             reference = moving.reference
             kwargs["callbacks"] = [*kwargs.get("callbacks", []), moving]
-        super().__init__(model, args, data_collator=self.collator(pad_id), **kwargs)
+        super().__init__(model, args, data_collator=self.collator(pad_id, token_budget), **kwargs)
         self.loss_config = loss_config
         self.objective = Objective(loss_config)
         self.reference = None if reference is None else reference.to(args.device).eval()
@@ -72,29 +81,33 @@ class PreferenceTrainer(Trainer):
         self._means = {"train": Means(), "eval": Means()}
 
     def batch_logps(
-        self, model: nn.Module, inputs: Mapping[str, Tensor]
+        self, model: nn.Module, inputs: Mapping[str, Any]
     ) -> tuple[PairLogps | AnswerLogps, dict[str, Tensor]]:
-        """Policy log-probabilities of a collated batch beside the reference's, and what else
-        the loss needs."""
-        batch = batch_of(inputs)
-        logits = batch_logits(model, batch)
-        rows = sequence_logps(logits, batch.input_ids, batch.starts, batch.ends)
+        """Policy log-probabilities of a batch, or of a piece of it, beside the reference's, and
+        what else the loss needs."""
+        packed, batch = packed_of(inputs), None
+        if packed is not None:
+            rows, lengths = packed_logps(model, packed), packed.lengths
+        else:
+            batch = batch_of(inputs)
+            logits = batch_logits(model, batch)
+            rows = sequence_logps(logits, batch.input_ids, batch.starts, batch.ends)
+            lengths = batch.ends - batch.starts
+            ref_logits = self._reference_logits(model, batch)
         chosen, rejected = rows.chunk(2)
         reference = [
             inputs[name].to(rows.dtype) if name in inputs else None
             for name in ("ref_chosen_logps", "ref_rejected_logps")
         ]
-        lengths = (batch.ends - batch.starts).chunk(2)
         wanted = self.loss_config.inputs
-        ref_logits = self._reference_logits(model, batch)
         if self.moving is not None:
             moved = sequence_logps(ref_logits, batch.input_ids, batch.starts, batch.ends)
             reference = moved.to(rows.dtype).chunk(2)
-        extra = inputs_from_logits(wanted, batch, logits, ref_logits)
+        extra = {} if batch is None else inputs_from_logits(wanted, batch, logits, ref_logits)
         if "score_difference" in wanted:
             extra["score_difference"] = inputs["margins"].to(rows.dtype)
         extra |= self.mismatched_logratios(model, inputs)
-        return PairLogps(chosen, rejected, *reference, *lengths), extra
+        return PairLogps(chosen, rejected, *reference, *lengths.chunk(2)), extra
 
     def _reference_logits(self, model: nn.Module, batch: Batch) -> Tensor | None:
         """Logits of the reference on a batch, where sums are not enough; else None."""
@@ -140,18 +153,34 @@ class PreferenceTrainer(Trainer):
         logps, output = self.evaluate_loss(logps, extra, training=model.training)
         values = self.metrics(logps, output, extra) | gradient_weight(logps, output)
         self._means["train" if model.training else "eval"].add(values)
-        loss = output.losses.mean()
+        loss = inputs["share"] * output.losses.mean()
         return (loss, {}) if return_outputs else loss
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """One batch of the loader, piece by piece; gradients meet other processes' at the last."""
+        *first, last = pieces(self._prepare_inputs(inputs))
+        losses = []
+        for piece in first:
+            with self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, piece, num_items_in_batch))
+        losses.append(super().training_step(model, last, num_items_in_batch))
+        return torch.stack(losses).sum()
 
     def prediction_step(
         self,
         model: nn.Module,
-        inputs: dict[str, Tensor],
+        inputs: dict[str, Any],
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor, None, None]:
         with torch.no_grad():
-            loss = self.compute_loss(model, self._prepare_inputs(inputs))
+            parts = pieces(self._prepare_inputs(inputs))
+            loss = torch.stack([self.compute_loss(model, piece) for piece in parts]).sum()
         return loss.detach(), None, None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -174,7 +203,7 @@ class PreferenceTrainer(Trainer):
         """
         self.model.eval()
         first = self.train_dataset[: self.args.per_device_train_batch_size]
-        inputs = self._prepare_inputs(self.data_collator(first))
+        inputs = next(pieces(self._prepare_inputs(self.data_collator(first))))
         # The Trainer wraps the model for mixed precision only when training begins.
         with torch.no_grad(), self.accelerator.autocast():
             logps, extra = self.batch_logps(self.model, inputs)

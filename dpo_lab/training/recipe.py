@@ -82,10 +82,11 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
         reference = freeze_reference(load_policy(config.reference or start_from))
         facts["reference_sha256"] = model_hash(reference)
         reference.to("cuda" if torch.cuda.is_available() else "cpu")
+    policy = load_policy(start_from)
+    task = _choose_path(task, policy if reference is None else reference, facts, say)
     parts = task.examples(reference)
     beside = companions(config, data, reference, start_from, tokenizer)
     del reference
-    policy = load_policy(start_from)
     if config.use_peft:
         base_sha256 = model_hash(policy)
         policy = add_adapter(policy, config.lora_r, config.lora_alpha, config.seed)
@@ -109,6 +110,16 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     run.write_run(facts)
     say(f"\n{evaluation.table()}")
     return evaluation
+
+
+def _choose_path(task: Task, model: PreTrainedModel, facts: dict[str, Any], say: Say) -> Task:
+    """The task on the fast path where `model` allows it; says and records why where it does not."""
+    reason = task.why_plain(model)
+    facts["path"] = "fast" if reason is None else f"plain: {reason}"
+    if reason is None:
+        return replace(task, token_budget=task.config.token_budget)
+    say(f"padded batches, every token's logits: {reason}")
+    return task
 
 
 def _prepare_models(
@@ -173,6 +184,7 @@ def _preference_stage(
         _arguments(config, run, fresh=checkpoint is None),
         task.losses,
         task.pad_id,
+        token_budget=task.token_budget,
         **beside,
         train_dataset=parts.train,
         eval_dataset=parts.held_out,

@@ -1,8 +1,8 @@
 """Reference log-probabilities, computed once and cached under what they depend on.
 
 The reference never changes, so its log-probabilities are data. The cache's key is made of the
-reference's weights, the precision it runs in and the exact token ids and spans; the tokenizer, the
-template and the length limit act only through those ids.
+reference's weights, the way they are computed (precision, packed or padded) and the exact token ids
+and spans; the tokenizer, the template and the length limit act only through those ids.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -22,7 +21,6 @@ from transformers import PreTrainedModel
 
 from dpo_lab.batching import EncodedResponse
 from dpo_lab.models import model_hash
-from dpo_lab.scoring import score_responses
 
 
 def cache_folder() -> Path:
@@ -33,30 +31,21 @@ def cache_folder() -> Path:
 def reference_logps(
     model: PreTrainedModel,
     responses: Sequence[EncodedResponse],
-    pad_id: int,
-    *,
-    batch_size: int,
-    description: str = "reference log-probs",
-    progress: bool = True,
-    precision: torch.dtype | None = None,
+    score: Callable[[], Float[Tensor, "rows"]],
+    how: str = "",
 ) -> Float[Tensor, "rows"]:
-    """Summed log-probabilities under the reference, from the cache where they are in it."""
-    key = cache_key(model, responses, precision)
-    file = cache_folder() / f"reference-{key}.safetensors"
+    """Summed log-probabilities under the reference, from the cache where they are in it.
+
+    score: computes them where they are not. how: the way it does, such as its precision: numbers
+    that were made another way are not taken for these.
+    """
+    file = cache_folder() / f"reference-{cache_key(model, responses, how)}.safetensors"
     if file.is_file():
         try:
             return load_file(file)["logps"]
         except (SafetensorError, KeyError):
             file.unlink()  # a torn file of some other program's making: compute it again
-    logps = score_responses(
-        model,
-        responses,
-        pad_id,
-        batch_size=batch_size,
-        description=description,
-        progress=progress,
-        precision=precision,
-    )
+    logps = score()
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f"{file.name}.{os.getpid()}.unfinished")
     save_file({"logps": logps}, unfinished)
@@ -64,13 +53,9 @@ def reference_logps(
     return logps
 
 
-def cache_key(
-    model: PreTrainedModel,
-    responses: Sequence[EncodedResponse],
-    precision: torch.dtype | None = None,
-) -> str:
-    """SHA-256 over the model's weights, the precision and every row's ids and span, hexadecimal."""
-    digest = hashlib.sha256(f"{model_hash(model)} {precision}".encode())
+def cache_key(model: PreTrainedModel, responses: Sequence[EncodedResponse], how: str = "") -> str:
+    """SHA-256 over the model's weights, the way, and every row's ids and span, hexadecimal."""
+    digest = hashlib.sha256(f"{model_hash(model)} {how}".encode())
     for row in responses:
         header = array("q", [len(row.input_ids), row.prompt_length])
         digest.update(header.tobytes() + array("q", row.input_ids).tobytes())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from dpo_lab.batching import EncodedResponse, pair_rows
+from dpo_lab.batching import EncodedPair, EncodedResponse, pair_rows
 from dpo_lab.evaluation import (
     AnswerEvaluation,
     PairEvaluation,
@@ -18,7 +17,9 @@ from dpo_lab.evaluation import (
     evaluate_pairs,
     pair_logps,
 )
+from dpo_lab.fast import score_packed, why_not_fast
 from dpo_lab.losses import AnswerLogps
+from dpo_lab.packing import packed_size
 from dpo_lab.scoring import ScoredPairs, score_responses
 from dpo_lab.training.answers import AnswerTrainer
 from dpo_lab.training.config import TrainConfig
@@ -34,7 +35,7 @@ from dpo_lab.training.examples import (
 from dpo_lab.training.objective import LossConfig
 from dpo_lab.training.preference import PreferenceTrainer
 from dpo_lab.training.reference import reference_logps
-from dpo_lab.training.run_data import EncodedData, Part
+from dpo_lab.training.run_data import Encoded, EncodedData, Part
 
 RefLogps = Float[Tensor, "rows"] | None
 
@@ -49,12 +50,32 @@ class TaskExamples(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """A run's losses on its encoded data; `PairTask` and `AnswerTask` say the rest."""
+    """A run's losses on its encoded data; `PairTask` and `AnswerTask` say the rest.
+
+    token_budget: packed tokens a piece on the fast path; None for the plain path.
+    """
 
     losses: LossConfig
     data: EncodedData
     pad_id: int
     config: TrainConfig
+    token_budget: int | None = None
+
+    def why_plain(self, model: PreTrainedModel) -> str | None:
+        """Why this run must do without the fast path, or None: the reason is for people to read.
+
+        Looks at the losses, and compares both paths on the first batch and the longest example.
+        """
+        if self.config.fast_path == "off":
+            return "asked for"
+        if self.losses.needs_logits:
+            return f"{' + '.join(self.losses.weights)} reads whole logits"
+        if self.config.sync_ref_model:
+            return "the moving reference runs beside the policy"
+        rows = self.data.train.encoded
+        longest = max((*rows, *self.data.held_out.encoded), key=packed_size)
+        first = rows[: min(4, self.config.per_device_train_batch_size)]
+        return why_not_fast(model, [*first, longest], self.pad_id, self.config.precision())
 
     def examples(self, reference: PreTrainedModel | None) -> TaskExamples:
         """Examples with what the reference says about them."""
@@ -62,42 +83,42 @@ class Task:
         for part in (self.data.train, self.data.held_out):
             logps = None
             if reference is not None:
-                logps = self._score(reference, self.rows(part))
+                logps = self._reference(reference, part.encoded, self.token_budget)
             mismatches = None
             if "mismatched_logratios" in self.losses.inputs:
                 others = self.mismatched(part)
-                rows = self.rows(Part(part.examples, others))
-                mismatches = Mismatches(others, self._score(reference, rows))
+                mismatches = Mismatches(others, self._reference(reference, others, None))
             made.append(self.attach(part, logps, mismatches))
         return TaskExamples(*made, logps)
 
-    def _score(
-        self, reference: PreTrainedModel, rows: Sequence[EncodedResponse]
+    def _reference(
+        self, model: PreTrainedModel, encoded: Encoded, budget: int | None
     ) -> Float[Tensor, "rows"]:
-        size = 2 * self.config.per_device_train_batch_size
+        """The reference's sums, computed as training computes the policy's, or from the cache."""
+        how = f"{self.config.precision()} {'padded' if budget is None else 'packed'}"
+        description = "reference log-probs"
         return reference_logps(
-            reference, rows, self.pad_id, batch_size=size, precision=self.config.precision()
+            model, rows_of(encoded), lambda: self._score(model, encoded, budget, description), how
         )
+
+    def _score(
+        self, model: nn.Module, encoded: Encoded, budget: int | None, description: str
+    ) -> Float[Tensor, "rows"]:
+        said = {"description": description, "precision": self.config.precision()}
+        if budget is not None:
+            return score_packed(model, encoded, budget, **said)
+        size = 2 * self.config.per_device_train_batch_size
+        return score_responses(model, rows_of(encoded), self.pad_id, batch_size=size, **said)
 
     def score_held_out(self, policy: nn.Module) -> Float[Tensor, "rows"]:
         """Log-probabilities of the held-out rows under the trained policy."""
-        return score_responses(
-            policy,
-            self.rows(self.data.held_out),
-            self.pad_id,
-            batch_size=2 * self.config.per_device_train_batch_size,
-            description="held-out",
-            precision=self.config.precision(),
-        )
+        return self._score(policy, self.data.held_out.encoded, self.token_budget, "held-out")
 
 
 class PairTask(Task):
     """Pairs: both answers of a prompt stand in one example."""
 
     trainer = PreferenceTrainer
-
-    def rows(self, part: Part) -> list[EncodedResponse]:
-        return pair_rows(part.encoded)
 
     def mismatched(self, part: Part) -> list:
         return mismatched_pairs(part.encoded, self.config.max_length, self.config.seed)
@@ -124,9 +145,6 @@ class AnswerTask(Task):
 
     trainer = AnswerTrainer
 
-    def rows(self, part: Part) -> list[EncodedResponse]:
-        return list(part.encoded)
-
     def mismatched(self, part: Part) -> list:
         return mismatched_rows(part.encoded, self.config.max_length, self.config.seed)
 
@@ -143,6 +161,11 @@ class AnswerTask(Task):
         labels = ref_logps.new_tensor([example.label for example in part.examples]).bool()
         logps = AnswerLogps(scored, ref_logps, labels)
         return evaluate_answers(part.examples, logps, self.losses.reward_beta)
+
+
+def rows_of(encoded: Encoded) -> list[EncodedResponse]:
+    """The sequences of encoded examples, in the order in which they are scored."""
+    return pair_rows(encoded) if isinstance(encoded[0], EncodedPair) else list(encoded)
 
 
 def prepare_task(
