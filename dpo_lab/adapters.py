@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dpo_lab.errors import InputError
@@ -46,10 +46,17 @@ def reference_mode(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def save_adapter(
-    model: nn.Module, folder: Path, tokenizer: PreTrainedTokenizerBase, base_sha256: str
+    model: nn.Module,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    base_sha256: str,
+    weights: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write the adapters alone, the tokenizer, and the hash of the base that they belong to."""
-    model.save_pretrained(folder)
+    """Write the adapters alone, the tokenizer, and the hash of the base that they belong to.
+
+    weights: of the whole model, where they lie in shards.
+    """
+    model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
     (folder / BASE).write_text(json.dumps({"model_sha256": base_sha256}) + "\n", encoding="utf-8")
 

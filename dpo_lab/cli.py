@@ -93,10 +93,14 @@ def _parse(command: str, config_class: type, options: Sequence[str]) -> Any:
 def _train(config: Any) -> None:
     from dpo_lab.diagnosis import diagnose, summary
     from dpo_lab.plotting.curves import save_curves
+    from dpo_lab.training.processes import leave
     from dpo_lab.training.recipe import train
     from dpo_lab.training.run_folder import RunFolder
 
-    train(config)
+    evaluation = train(config)
+    leave()
+    if evaluation is None:  # one of several processes, and not the one that reports
+        return
     run = RunFolder(config.output_dir)
     rows, record = run.read_metrics(), run.open_existing()
     save_curves(rows, run.curves_file)

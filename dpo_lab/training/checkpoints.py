@@ -18,11 +18,15 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from dpo_lab.training.run_folder import RunFolder
 
 COMPLETE = "dpo_lab_complete"
+# The last one is another class in a notebook.
+_TRANSFORMERS_OWN = (ProgressCallback, PrinterCallback, DEFAULT_PROGRESS_CALLBACK)
 
 
 class CheckpointMarker(TrainerCallback):
@@ -96,9 +100,12 @@ class ReadableProgress(ProgressCallback):
 
 
 def use_readable_progress(trainer: Trainer) -> None:
-    """Put `ReadableProgress` in the place of transformers' own progress callback."""
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(ReadableProgress())
+    """Put `ReadableProgress` in the place of transformers' own; nothing with `disable_tqdm`."""
+    for callback in list(trainer.callback_handler.callbacks):
+        if isinstance(callback, _TRANSFORMERS_OWN) and not isinstance(callback, ReadableProgress):
+            trainer.remove_callback(callback)
+    if not trainer.args.disable_tqdm:
+        trainer.add_callback(ReadableProgress())
 
 
 def last_complete_checkpoint(folder: Path) -> str | None:

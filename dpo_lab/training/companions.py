@@ -10,6 +10,7 @@ from dpo_lab.models import freeze_reference, load_policy
 from dpo_lab.reviews import true_reward
 from dpo_lab.training.config import TrainConfig
 from dpo_lab.training.moving_reference import MovingReference
+from dpo_lab.training.processes import is_main, sharded
 from dpo_lab.training.run_data import RunData
 from dpo_lab.training.run_folder import RunFolder
 from dpo_lab.training.sample_metrics import SampleMetrics
@@ -33,7 +34,8 @@ def companions(
             config.ref_model_sync_steps,
         )
     measure = None
-    if count := config.prompts_to_sample():
+    count = 0 if sharded() else config.prompts_to_sample()  # no process could generate alone
+    if count:
         fixed = None if config.use_peft else reference
         if fixed is None and not config.use_peft:
             fixed = freeze_reference(load_policy(start_from))
@@ -45,7 +47,7 @@ def companions(
             seed=config.seed,
             gold=true_reward if config.pairs is None else None,
             precision=config.precision(),
-            record=RunFolder(config.output_dir).append_samples,
+            record=RunFolder(config.output_dir).append_samples if is_main() else None,
         )
     kept = reference if needed and moving is None else None
     return {"reference": kept, "moving": moving, "sample_metrics": measure}

@@ -31,6 +31,7 @@ from dpo_lab.training.examples import MISMATCHED, PreferenceCollator, packed_of,
 from dpo_lab.training.metrics import Means, gradient_weight, pair_metrics
 from dpo_lab.training.moving_reference import MovingReference
 from dpo_lab.training.objective import LossConfig, Objective, inputs_from_logits
+from dpo_lab.training.processes import sharded
 from dpo_lab.training.sample_metrics import SampleMetrics
 
 STEP_ZERO_TOLERANCE = 1e-3
@@ -67,8 +68,8 @@ class PreferenceTrainer(Trainer):
         args.remove_unused_columns = False
         if token_budget is not None:
             use_fast_path(model)
-            if not loss_config.splittable or args.fsdp:
-                token_budget = sys.maxsize
+            if not loss_config.splittable or sharded():
+                token_budget = sys.maxsize  # shards are gathered in step, so all need one piece
         if moving is not None:
             reference = moving.reference
             kwargs["callbacks"] = [*kwargs.get("callbacks", []), moving]
@@ -228,6 +229,13 @@ class PreferenceTrainer(Trainer):
             file.write_text(json.dumps(self.objective.state_dict()), encoding="utf-8")
             if self.moving is not None:
                 self.moving.save(file.parent)
+        self.accelerator.wait_for_everyone()  # a marker must vouch for every process's files
+
+    def whole_weights(self) -> dict[str, Tensor] | None:
+        """All weights where they lie in shards; None where the model has them itself."""
+        if not self.is_fsdp_enabled:
+            return None
+        return self.accelerator.get_state_dict(self.model_wrapped)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     PreTrainedTokenizerBase,
     TrainingArguments,
@@ -42,6 +42,7 @@ from dpo_lab.training.checkpoints import (
 )
 from dpo_lab.training.companions import companions
 from dpo_lab.training.config import TrainConfig
+from dpo_lab.training.processes import is_main, wait_for_all
 from dpo_lab.training.run_data import EncodedData, RunData, Say, encode, load_data
 from dpo_lab.training.run_folder import RunFolder
 from dpo_lab.training.sft import SFTConfig, train_sft
@@ -49,8 +50,8 @@ from dpo_lab.training.surroundings import peak_memory, surroundings
 from dpo_lab.training.task import Task, TaskExamples, prepare_task
 
 
-def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvaluation:
-    """Run the whole recipe and return the held-out evaluation.
+def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvaluation | None:
+    """Run the whole recipe and return the held-out evaluation; the main process does, of several.
 
     Raises `InputError` for anything wrong with the configuration, the data, the models or the
     output folder, before training starts.
@@ -59,9 +60,11 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     disable_progress_bar()  # transformers' own, for files; training has its bar
     config.check()
     run = RunFolder(config.output_dir)
+    say = say if is_main() else _say_nothing
     record = run.open_existing() if config.resume else {}
-    if not config.resume:
+    if not config.resume and is_main():
         run.check_free()
+    wait_for_all()
     data = load_data(config, say)
     losses = config.loss_config()
     settled = replace(config, resume=False, beta=losses.settled_beta, loss=list(losses.weights))
@@ -72,7 +75,8 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     encoded = encode(tokenizer, data, config, say)
     # Written before the first stage, so that a kill from here on leaves a run to resume.
     facts |= {"status": "running", "encoding": encoded.facts, "surroundings": surroundings()}
-    run.write_run(facts)
+    if is_main():
+        run.write_run(facts)
     if start_from is None:
         start_from = _supervised_stage(config, run, tokenizer, encoded, say)
 
@@ -90,15 +94,19 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     if config.use_peft:
         base_sha256 = model_hash(policy)
         policy = add_adapter(policy, config.lora_r, config.lora_alpha, config.seed)
-    _preference_stage(config, run, policy, task, parts, beside, say)
+    weights = _preference_stage(config, run, policy, task, parts, beside, say)
+    if not is_main():
+        return None
     if losses.needs_reference:
         after = beside["reference"] or load_policy(config.reference or start_from)
         if model_hash(after) != facts["reference_sha256"]:
             raise RuntimeError("the reference changed during the run; its results mean nothing")
     if config.use_peft:
-        save_adapter(policy, run.adapter, tokenizer, base_sha256)
-        policy = policy.merge_and_unload()
-    run.save_model(run.model, policy, tokenizer)
+        save_adapter(policy, run.adapter, tokenizer, base_sha256, weights)
+        policy, weights = load_policy(run.adapter), None
+    run.save_model(run.model, policy, tokenizer, weights)
+    # What is judged is what lies on the disk.
+    policy = load_policy(run.model).to("cuda" if torch.cuda.is_available() else "cpu")
     evaluation = task.evaluate(policy, parts.held_out_logps)
     facts |= {
         "status": "complete",
@@ -110,6 +118,10 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     run.write_run(facts)
     say(f"\n{evaluation.table()}")
     return evaluation
+
+
+def _say_nothing(text: str) -> None:
+    """What the processes besides the main one say."""
 
 
 def _choose_path(task: Task, model: PreTrainedModel, facts: dict[str, Any], say: Say) -> Task:
@@ -164,7 +176,9 @@ def _supervised_stage(
         config.seed,
     )
     train_sft(model, encoded.good_answers, padding_id(tokenizer), sft, run.sft_checkpoints)
-    run.save_model(run.reference, model.cpu(), tokenizer)
+    if is_main():
+        run.save_model(run.reference, model.cpu(), tokenizer)
+    wait_for_all()
     return str(run.reference)
 
 
@@ -176,7 +190,8 @@ def _preference_stage(
     parts: TaskExamples,
     beside: dict[str, Any],
     say: Say,
-) -> None:
+) -> dict[str, Tensor] | None:
+    """Train; returns the weights where they lay in shards."""
     set_seed(config.seed)
     checkpoint = last_complete_checkpoint(run.checkpoints)
     trainer = task.trainer(
@@ -203,6 +218,7 @@ def _preference_stage(
     last = trainer.state.global_step
     if not any("eval_loss" in row and row["step"] == last for row in trainer.state.log_history):
         trainer.evaluate()
+    return trainer.whole_weights()
 
 
 def _arguments(config: TrainConfig, run: RunFolder, *, fresh: bool) -> TrainingArguments:

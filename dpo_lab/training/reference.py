@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from dpo_lab.batching import EncodedResponse
 from dpo_lab.models import model_hash
+from dpo_lab.training.processes import from_main, is_main
 
 
 def cache_folder() -> Path:
@@ -40,17 +41,26 @@ def reference_logps(
     that were made another way are not taken for these.
     """
     file = cache_folder() / f"reference-{cache_key(model, responses, how)}.safetensors"
-    if file.is_file():
-        try:
-            return load_file(file)["logps"]
-        except (SafetensorError, KeyError):
-            file.unlink()  # a torn file of some other program's making: compute it again
+    cached = from_main(_read(file) if is_main() else None)
+    if cached is not None:
+        return cached
     logps = score()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.name}.{os.getpid()}.unfinished")
-    save_file({"logps": logps}, unfinished)
-    unfinished.replace(file)
+    if is_main():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_name(f"{file.name}.{os.getpid()}.unfinished")
+        save_file({"logps": logps}, unfinished)
+        unfinished.replace(file)
     return logps
+
+
+def _read(file: Path) -> Float[Tensor, "rows"] | None:
+    if not file.is_file():
+        return None
+    try:
+        return load_file(file)["logps"]
+    except (SafetensorError, KeyError):
+        file.unlink()  # a torn file of some other program's making: compute it again
+        return None
 
 
 def cache_key(model: PreTrainedModel, responses: Sequence[EncodedResponse], how: str = "") -> str:

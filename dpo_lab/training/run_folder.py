@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dpo_lab.errors import InputError
@@ -92,12 +93,19 @@ class RunFolder:
         _append(self.samples_file, rows)
 
     def save_model(
-        self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+        self,
+        folder: Path,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        weights: dict[str, Tensor] | None = None,
     ) -> None:
-        """Write a model folder beside its final place, then move it there."""
-        unfinished = folder.with_name(folder.name + ".unfinished")
+        """Write a model folder beside its final place, then move it there.
+
+        weights: to be saved in the place of the model's own, where those lie in shards.
+        """
+        unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        model.save_pretrained(unfinished)
+        model.save_pretrained(unfinished, state_dict=weights)
         tokenizer.save_pretrained(unfinished)
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)

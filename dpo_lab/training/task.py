@@ -34,6 +34,7 @@ from dpo_lab.training.examples import (
 )
 from dpo_lab.training.objective import LossConfig
 from dpo_lab.training.preference import PreferenceTrainer
+from dpo_lab.training.processes import shared_out
 from dpo_lab.training.reference import reference_logps
 from dpo_lab.training.run_data import Encoded, EncodedData, Part
 
@@ -96,10 +97,15 @@ class Task:
     ) -> Float[Tensor, "rows"]:
         """The reference's sums, computed as training computes the policy's, or from the cache."""
         how = f"{self.config.precision()} {'padded' if budget is None else 'packed'}"
-        description = "reference log-probs"
-        return reference_logps(
-            model, rows_of(encoded), lambda: self._score(model, encoded, budget, description), how
-        )
+
+        def score() -> Float[Tensor, "rows"]:
+            return shared_out(len(encoded), score_some).flatten()
+
+        def score_some(numbers: list[int]) -> Float[Tensor, "sides numbers"]:
+            some = [encoded[i] for i in numbers]
+            return self._score(model, some, budget, "reference log-probs").view(-1, len(some))
+
+        return reference_logps(model, rows_of(encoded), score, how)
 
     def _score(
         self, model: nn.Module, encoded: Encoded, budget: int | None, description: str

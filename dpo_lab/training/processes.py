@@ -1,0 +1,55 @@
+"""One run in several processes (`accelerate launch`): who writes, who waits, who computes what.
+
+In one process everything here is a plain call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor
+
+Value = TypeVar("Value")
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and speaks."""
+    return PartialState().is_main_process
+
+
+def wait_for_all() -> None:
+    """Go on when every process is here."""
+    PartialState().wait_for_everyone()
+
+
+def sharded() -> bool:
+    """Whether the launcher asked for FSDP, where no process holds all weights while training."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
+def from_main(value: Value) -> Value:
+    """The main process's value, in all of them, so that all take the same branch."""
+    if PartialState().num_processes == 1:
+        return value
+    return broadcast_object_list([value])[0]
+
+
+def shared_out(count: int, compute: Callable[[list[int]], Tensor]) -> Tensor:
+    """`compute` on a part of 0..count-1 in each process; every process gets the whole.
+
+    compute returns one column for each number that it is given: a tensor (sides, numbers).
+    """
+    with PartialState().split_between_processes(list(range(count))) as rows:
+        part = compute(rows) if rows else None
+    parts = [each for each in gather_object([part]) if each is not None]
+    return torch.cat(parts, -1)
+
+
+def leave() -> None:
+    """End the process group, where there is one, so that no process waits for this one."""
+    PartialState().destroy_process_group()
