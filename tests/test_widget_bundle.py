@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 
 import pytest
 from widget_page import open_page
@@ -16,7 +17,7 @@ from dpo_lab.widgets import (
     LossExplorer,
     Playground,
 )
-from dpo_lab.widgets._bundle import STATIC, BundleError, bundle
+from dpo_lab.widgets._bundle import STATIC, BundleError, bundle, stylesheet
 
 ENTRY = 'import { one } from "./a.js";\nexport default { one };\n'
 
@@ -110,6 +111,21 @@ def test_an_explorer_is_small_and_self_contained(explorer):
     # The name space of SVG is a name, not an address that is fetched.
     assert set(re.findall(r"\w+://[^\s\"')]+", text)) == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"innerHTML|insertAdjacent|@import|url\(", text)
+
+
+def test_the_sheets_of_two_explorers_on_one_page_do_not_meet():
+    """A sheet of one explorer is one rule, for a class that only this explorer's root has."""
+    shared, scopes = {"ui.css", "fields.css"}, {}
+    for sheet in STATIC.glob("*.css"):
+        if sheet.name not in shared:
+            text = stylesheet(sheet.name).strip()
+            scope = re.match(r"\.dpo-explorer(\.dpo-[\w-]+)\{", text)
+            depths = list(accumulate((c == "{") - (c == "}") for c in text[scope.end() - 1 :]))
+            assert depths.index(0) == len(depths) - 1, f"{sheet.name}: a rule outside its scope"
+            entry = (STATIC / f"{sheet.stem}.js").read_text(encoding="utf-8")
+            assert f'class: "dpo-explorer {scope[1][1:]}" }}' in entry, sheet.name
+            scopes[scope[1]] = sheet.name
+    assert len(scopes) == len(EXPLORERS)
 
 
 @pytest.mark.browser

@@ -197,7 +197,7 @@ function readingText({ runs, labels, flips, name }) {
 
 function build(context) {
   const parts = [settings, betaBoxes, charts, numbersTable, reading].map((part) => part(context));
-  const name = { role: "group", "aria-label": "Beta explorer", class: "dpo-explorer" };
+  const name = { role: "group", "aria-label": "Beta explorer", class: "dpo-explorer dpo-betas" };
   const root = html("div", name, ...parts.map((part) => part.node));
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   let state;

@@ -127,7 +127,8 @@ function build(context) {
     rows: answerRows(context),
   };
   const charts = html("div", { class: "dpo-charts" }, parts.bars.node, parts.frontier.node);
-  const name = { role: "group", "aria-label": "Boltzmann explorer", class: "dpo-explorer" };
+  const name = { role: "group", "aria-label": "Boltzmann explorer",
+    class: "dpo-explorer dpo-boltzmann" };
   const nodes = [parts.beta.node, charts, parts.tiles.node, parts.rows.node];
   const root = html("div", name, ...nodes);
   let state;

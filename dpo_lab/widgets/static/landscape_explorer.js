@@ -214,7 +214,8 @@ function build(context) {
     ["along", "∂/∂u₁ + ∂/∂u₂", "0 where (1, 1) is flat"],
   ]);
   const parts = [head(context), landscape(context), way(), tiles, rows(context)];
-  const name = { role: "group", "aria-label": "Landscape explorer", class: "dpo-explorer" };
+  const name = { role: "group", "aria-label": "Landscape explorer",
+    class: "dpo-explorer dpo-landscape" };
   const root = html("div", name, ...parts.map((part) => part.node));
   let state;
   const draw = () => {

@@ -230,7 +230,7 @@ function head(context) {
 
 function build(context) {
   const parts = [head, card, charts, table, settings].map((part) => part(context));
-  const name = { role: "group", "aria-label": "Loss explorer", class: "dpo-explorer" };
+  const name = { role: "group", "aria-label": "Loss explorer", class: "dpo-explorer dpo-losses" };
   const note = html("p", { class: "dpo-card" }, `Not here: ${BATCH_LOSSES.join(", ")}. They mix ` +
     "the pairs of a batch. For one pair AOT is cdpo with its own label smoothing, 0 at first.");
   const root = html("div", name, ...parts.map((part) => part.node), note);

@@ -188,7 +188,7 @@ function build(context) {
   const moves = transport(context, hands);
   const place = address(context, moves.say);
   const parts = [settings(context), moves, charts(context), tiles, rewardRows(context)];
-  const name = { role: "group", "aria-label": "Playground", class: "dpo-explorer" };
+  const name = { role: "group", "aria-label": "Playground", class: "dpo-explorer dpo-playground" };
   const root = html("div", name, ...parts.map((part) => part.node));
   const draw = () => {
     const values = Object.fromEntries(SETTINGS.map((each) => [each, model.get(each)]));
