@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class AnswerTrainer(PreferenceTrainer):
     metrics = staticmethod(answer_metrics)
 
     def batch_logps(
-        self, model: nn.Module, inputs: Mapping[str, Tensor]
+        self, model: nn.Module, inputs: Mapping[str, Any]
     ) -> tuple[AnswerLogps, dict[str, Tensor]]:
         reference = inputs["ref_logps"]
         packed = packed_of(inputs)

@@ -155,11 +155,12 @@ def pieces(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """A collated batch as it is; a packed one piece by piece, each with its part of the columns.
 
     `share` is a piece's part of the examples: a mean over all is the sum of the pieces' means
-    times their shares.
+    times their shares. `examples`: how many it has.
     """
     packs = batch.get("packs")
     if packs is None:
-        yield {**batch, "share": 1.0}
+        sides = 1 if "answer_labels" in batch else 2
+        yield {**batch, "share": 1.0, "examples": len(batch["input_ids"]) // sides}
         return
     columns = {name: value for name, value in batch.items() if name not in ("packs", "lengths")}
     total, start = sum(len(each["segments"]) for each in packs), 0
@@ -169,7 +170,8 @@ def pieces(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         own = columns  # a batch in one piece keeps rows that are not one an example
         if len(packs) > 1:
             own = {name: value[part] for name, value in columns.items()}
-        yield {**own, "packed": each, "share": len(each["segments"]) / total}
+        count = len(each["segments"])
+        yield {**own, "packed": each, "share": count / total, "examples": count}
 
 
 def packed_of(piece: Mapping[str, Any]) -> PackedBatch | None:

@@ -121,7 +121,7 @@ class PreferenceTrainer(Trainer):
             return batch_logits(reference, batch)
 
     def mismatched_logratios(
-        self, model: nn.Module, inputs: Mapping[str, Tensor]
+        self, model: nn.Module, inputs: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """KTO's measurement of the KL: the mean over the batch of all processes, one number."""
         if "ref_mismatched_logps" not in inputs:
@@ -146,14 +146,18 @@ class PreferenceTrainer(Trainer):
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, dict]:
         logps, extra = self.batch_logps(model, inputs)
         logps, output = self.evaluate_loss(logps, extra, training=model.training)
-        values = self.metrics(logps, output, extra) | gradient_weight(logps, output)
-        self._means["train" if model.training else "eval"].add(values)
+        if model.training:
+            values = self.metrics(logps, output, extra) | gradient_weight(logps, output)
+            self._means["train"].add(values)
+        else:
+            kept = [_first_rows(each, inputs["real"]) for each in (logps, output)]
+            self._means["eval"].add(self.metrics(*kept, extra) | {"loss": kept[1].losses})
         loss = inputs["share"] * output.losses.mean()
         return (loss, {}) if return_outputs else loss
 
@@ -179,14 +183,30 @@ class PreferenceTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor, None, None]:
+        parts = list(pieces(self._prepare_inputs(inputs)))
+        real = self._real_examples()
+        losses = []
         with torch.no_grad():
-            parts = pieces(self._prepare_inputs(inputs))
-            loss = torch.stack([self.compute_loss(model, piece) for piece in parts]).sum()
-        return loss.detach(), None, None
+            for piece in parts:
+                losses.append(self.compute_loss(model, {**piece, "real": max(0, real)}))
+                real -= piece["examples"]
+        return torch.stack(losses).sum().detach(), None, None
+
+    def _real_examples(self) -> int:
+        """How many examples of this process's batch are not there to fill up the last round.
+
+        Of several processes, all get full batches to the end; the last ones repeat examples, which
+        must not be counted twice in an evaluation.
+        """
+        state, size = self.accelerator.gradient_state, self.args.eval_batch_size
+        if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return sys.maxsize
+        return state.remainder - self.args.process_index * size
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         for mode, sign, prefix in (("train", "loss", ""), ("eval", "eval_loss", "eval_")):
             if sign in logs:
+                # eval_loss is among them: transformers' own counts each process's batch as a whole.
                 means = self._means[mode].take(self._sum_over_processes)
                 logs.update({prefix + name: mean for name, mean in means.items()})
                 break
@@ -248,6 +268,11 @@ class PreferenceTrainer(Trainer):
         return self.accelerator.reduce(values, "sum")
 
 
+def _first_rows(columns: Any, count: int) -> Any:
+    """The first `count` rows of a named tuple of columns."""
+    return type(columns)(*(None if column is None else column[:count] for column in columns))
+
+
 def at_reference(logps: PairLogps | AnswerLogps) -> tuple[PairLogps | AnswerLogps, float]:
     """The log-probabilities if the policy were the reference, and the largest log-ratio there is.
 
@@ -262,6 +287,6 @@ def at_reference(logps: PairLogps | AnswerLogps) -> tuple[PairLogps | AnswerLogp
     return known, largest.item()
 
 
-def batch_of(inputs: Mapping[str, Tensor], prefix: str = "") -> Batch:
+def batch_of(inputs: Mapping[str, Any], prefix: str = "") -> Batch:
     """The `Batch` in a collated dictionary, whose names may have a prefix."""
     return Batch(**{name: inputs[prefix + name] for name in Batch._fields})

@@ -17,14 +17,23 @@ from torch import Tensor
 Value = TypeVar("Value")
 
 
+def on_cpu() -> bool:
+    """Whether there is no accelerator. accelerate joins CPU processes only where it is told so."""
+    return not torch.accelerator.is_available()
+
+
+def _state() -> PartialState:
+    return PartialState(cpu=on_cpu())
+
+
 def is_main() -> bool:
     """Whether this is the process that writes files and speaks."""
-    return PartialState().is_main_process
+    return _state().is_main_process
 
 
 def wait_for_all() -> None:
     """Go on when every process is here."""
-    PartialState().wait_for_everyone()
+    _state().wait_for_everyone()
 
 
 def sharded() -> bool:
@@ -34,7 +43,7 @@ def sharded() -> bool:
 
 def from_main(value: Value) -> Value:
     """The main process's value, in all of them, so that all take the same branch."""
-    if PartialState().num_processes == 1:
+    if _state().num_processes == 1:
         return value
     return broadcast_object_list([value])[0]
 
@@ -44,7 +53,7 @@ def shared_out(count: int, compute: Callable[[list[int]], Tensor]) -> Tensor:
 
     compute returns one column for each number that it is given: a tensor (sides, numbers).
     """
-    with PartialState().split_between_processes(list(range(count))) as rows:
+    with _state().split_between_processes(list(range(count))) as rows:
         part = compute(rows) if rows else None
     parts = [each for each in gather_object([part]) if each is not None]
     return torch.cat(parts, -1)
@@ -52,4 +61,4 @@ def shared_out(count: int, compute: Callable[[list[int]], Tensor]) -> Tensor:
 
 def leave() -> None:
     """End the process group, where there is one, so that no process waits for this one."""
-    PartialState().destroy_process_group()
+    _state().destroy_process_group()

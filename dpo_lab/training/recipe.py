@@ -42,7 +42,7 @@ from dpo_lab.training.checkpoints import (
 )
 from dpo_lab.training.companions import companions
 from dpo_lab.training.config import TrainConfig
-from dpo_lab.training.processes import is_main, wait_for_all
+from dpo_lab.training.processes import is_main, on_cpu, wait_for_all
 from dpo_lab.training.run_data import EncodedData, RunData, Say, encode, load_data
 from dpo_lab.training.run_folder import RunFolder
 from dpo_lab.training.sft import SFTConfig, train_sft
@@ -236,7 +236,8 @@ def _arguments(config: TrainConfig, run: RunFolder, *, fresh: bool) -> TrainingA
         max_grad_norm=1.0,
         bf16=config.bf16,
         fp16=config.fp16,
-        use_cpu=config.bf16 and not torch.cuda.is_available(),  # else transformers wants a card
+        # In bfloat16 transformers wants a CUDA card, or to be told that there is none.
+        use_cpu=on_cpu() or (config.bf16 and not torch.cuda.is_available()),
         logging_steps=config.logging_steps,
         logging_first_step=True,
         eval_strategy="steps",

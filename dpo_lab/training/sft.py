@@ -17,6 +17,7 @@ from dpo_lab.training.checkpoints import (
     last_complete_checkpoint,
     use_readable_progress,
 )
+from dpo_lab.training.processes import on_cpu
 
 IGNORED = -100  # transformers' label for a position that does not count
 
@@ -71,6 +72,7 @@ def train_sft(
             report_to="none",
             remove_unused_columns=False,
             dataloader_pin_memory=torch.cuda.is_available(),
+            use_cpu=on_cpu(),
         ),
         train_dataset=list(examples),
         data_collator=to_batch,

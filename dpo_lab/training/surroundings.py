@@ -55,9 +55,10 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return False
-    # The numbers stand in malloc.h.
-    settings = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 2**28)}
-    return all([mallopt(*setting) for setting in settings.values()])
+    m_mmap_max, m_trim_threshold, m_top_pad = -4, -1, -2  # malloc.h
+    settings = ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 2**28))
+    taken = [mallopt(*setting) for setting in settings]
+    return all(taken)
 
 
 def _status_bytes(status: Path, name: str) -> int:
