@@ -33,12 +33,14 @@ LOW_CONTRAST = """(least) => {
       .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
+  const grounds = new Map();
   const background = (el) => {
-    for (; el; el = el.parentElement) {
+    if (!el) return [255, 255, 255];
+    if (!grounds.has(el)) {
       const color = parse(getComputedStyle(el).backgroundColor);
-      if (opaque(color)) return color;
+      grounds.set(el, opaque(color) ? color : background(el.parentElement));
     }
-    return [255, 255, 255];
+    return grounds.get(el);
   };
   const low = new Set();
   const texts = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
@@ -56,13 +58,14 @@ LOW_CONTRAST = """(least) => {
 }"""
 
 TOO_WIDE = """() => {
+  const { scrollWidth } = document.documentElement;
+  if (scrollWidth <= innerWidth) return [];
   const wide = [...document.querySelectorAll("body *")].filter((el) => {
     for (let box = el.parentElement; box; box = box.parentElement)
       if (box !== document.body && getComputedStyle(box).overflowX !== "visible") return false;
     return el.getBoundingClientRect().right > innerWidth + 1 && el.checkVisibility();
   });
-  const { scrollWidth } = document.documentElement;
-  return scrollWidth <= innerWidth ? [] : wide.map((el) => `${el.tagName}.${el.className}`);
+  return [`to ${scrollWidth}`, ...wide.map((el) => `${el.tagName}.${el.className}`)];
 }"""
 
 
@@ -147,8 +150,9 @@ def test_every_chapter_leads_to_its_notebook_on_colab(root: Path, built_site: Pa
 
 
 def look(visit: Visit) -> dict[str, list]:
-    """What a reader would see: images, weight, text too faint, parts too wide for a phone."""
+    """What a reader would see: images, weight, text too faint, parts too wide for the window."""
     seen = {"images": visit.page.evaluate(IMAGES), "weight": visit.page.evaluate(WEIGHT)}
+    seen["desk"] = visit.page.evaluate(TOO_WIDE)
     for theme in ("light", "dark"):
         visit.page.evaluate(SET_THEME, theme)
         seen[theme] = visit.page.evaluate(LOW_CONTRAST, 4.5)
@@ -181,17 +185,21 @@ def amiss(found: dict[str, dict], what: str) -> dict[str, list]:
 
 @pytest.fixture(scope="module")
 def found(chromium, site_addresses, pages) -> dict[str, dict]:
-    return crawl(chromium, site_addresses["http"], pages, looking=True)
+    return crawl(chromium, site_addresses["sub-path"], pages, looking=True)
 
 
-class TestOverHttp:
-    """One crawl, looked at from several sides."""
+class TestUnderASubPath:
+    """One crawl, looked at from several sides.
+
+    An address that works here works at the root of a server too: one from the root leads to a
+    missing file here, and one that climbs too high leads out of the site.
+    """
 
     def test_pages_are_whole_and_ask_nobody_else(self, found):
         assert amiss(found, "troubles") == {}
 
-    @pytest.mark.parametrize("view", ["phone", "light", "dark"])
-    def test_pages_fit_a_phone_and_are_readable_in_both_themes(self, found, view):
+    @pytest.mark.parametrize("view", ["desk", "phone", "light", "dark"])
+    def test_pages_fit_their_window_and_are_readable_in_both_themes(self, found, view):
         assert amiss(found, view) == {}
 
     def test_no_page_weighs_5_megabytes(self, found):
@@ -205,12 +213,11 @@ class TestOverHttp:
         assert [(src, alt) for src, alt in images if not alt.strip() or "/" in alt] == []
 
 
-class TestElsewhere:
-    """The same pages from another place; a class of its own runs beside the first."""
+class TestAsFiles:
+    """The same pages from the disk; a class of its own runs beside the first."""
 
-    @pytest.mark.parametrize("kind", ["sub-path", "file"])
-    def test_pages_are_whole_and_ask_nobody_else(self, chromium, site_addresses, pages, kind):
-        assert amiss(crawl(chromium, site_addresses[kind], pages), "troubles") == {}
+    def test_pages_are_whole_and_ask_nobody_else(self, chromium, site_addresses, pages):
+        assert amiss(crawl(chromium, site_addresses["file"], pages), "troubles") == {}
 
 
 def test_the_front_door_leads_to_the_first_page(chromium, site_addresses, root):
