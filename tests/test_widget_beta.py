@@ -61,16 +61,19 @@ def kl_of(policy: torch.Tensor) -> float:
     return boltzmann.kl(policy, REF).item()
 
 
-@pytest.fixture
-def reader(chromium):
+@pytest.fixture(scope="module")
+def page(chromium):
+    """One page for all tests; each begins with a reset, whose runs have ended."""
     with readers(chromium) as open_one:
+        yield open_one(BetaExplorer())
 
-        def wait(explorer=None, **options):
-            page = open_one(explorer or BetaExplorer(), **options)
-            finish(page)
-            return page
 
-        yield wait
+@pytest.fixture
+def reader(page):
+    page.page.set_viewport_size({"width": 1280, "height": 800})
+    page.page.get_by_role("button", name="Reset").click()
+    finish(page)
+    return page
 
 
 def finish(page) -> None:
@@ -179,7 +182,7 @@ class TestOptima:
 class TestRuns:
     def test_the_numbers_of_the_notes(self, reader):
         """Science notes, E12b: at step 10 the largest beta is farthest, at the end the smallest."""
-        page = reader()
+        page = reader
         assert_shows_python(page)
         notes = [[0.0003, 0.028, 1.81, 3.91], [0.024, 0.741, 1.81, 1.82], [0.0746, *[0.126] * 3]]
         shown = np.array([row[:4] for row in page.page.evaluate(CELLS)])
@@ -188,7 +191,7 @@ class TestRuns:
         assert "at step 10 it is β = 2, at step 10000 it is β = 0.05" in reading
 
     def test_adam_hardly_sees_beta_at_first(self, reader):
-        page = reader()
+        page = reader
         page.page.get_by_role("combobox", name="optimiser").select_option("adam")
         finish(page)
         assert assert_shows_python(page)["learning_rate"] == 0.01
@@ -196,7 +199,7 @@ class TestRuns:
         assert max(first) < 1.3 * min(first)
 
     def test_certain_labels_have_no_end_for_dpo_and_one_for_ipo(self, reader):
-        page = reader()
+        page = reader
         page.page.get_by_role("combobox", name="labels").select_option("certain")
         finish(page)
         assert_shows_python(page)
@@ -211,7 +214,7 @@ class TestRuns:
         assert page.page.locator(DRAWN_GOALS).count() == 6
 
     def test_flips_and_betas_by_keyboard(self, reader):
-        page = reader()
+        page = reader
         page.press(page.slider("flipped labels"), "ArrowRight", 20)
         box = page.page.get_by_role("textbox", name="beta 2")
         box.fill("1")
@@ -224,7 +227,7 @@ class TestRuns:
         assert assert_shows_python(page)["betas"] == [0.05, 0.5, 2]
 
     def test_a_wrong_beta_is_refused(self, reader):
-        page = reader()
+        page = reader
         box = page.page.get_by_role("textbox", name="beta 1")
         for text in ("0", "-1", "x", "1e9"):
             box.fill(text)
@@ -233,15 +236,17 @@ class TestRuns:
             assert alert.is_visible()
             assert page.state()["betas"][0] == 0.05
 
-    def test_a_run_that_breaks_says_so(self, reader):
-        page = reader(BetaExplorer(loss="ipo_sum", learning_rate=20.0))
-        reading = page.page.locator("[data-reading]").text_content()
-        assert "left the finite numbers" in reading
-        assert math.isfinite(page.page.evaluate(CELLS)[0][0])
+    def test_a_run_that_breaks_says_so(self, chromium):
+        with readers(chromium) as open_one:
+            page = open_one(BetaExplorer(loss="ipo_sum", learning_rate=20.0))
+            finish(page)
+            reading = page.page.locator("[data-reading]").text_content()
+            assert "left the finite numbers" in reading
+            assert math.isfinite(page.page.evaluate(CELLS)[0][0])
 
     def test_the_page_never_freezes(self, reader):
         """Ten thousand steps at three betas, in pieces: no frame holds the page for long."""
-        page = reader()
+        page = reader
         page.set("optimiser", "adam")  # all runs begin again
         took = page.page.evaluate(FRAMES)
         assert len(took) > 5
@@ -251,13 +256,14 @@ class TestRuns:
 
 @pytest.mark.browser
 class TestForEveryReader:
-    @pytest.mark.parametrize("width", [320, 390, 1280])
+    @pytest.mark.parametrize("width", [320, 360, 390, 1280])
     def test_no_width_scrolls_sideways(self, reader, width):
-        page = reader(viewport={"width": width, "height": 800})
+        page = reader
+        page.look_like("light", width)
         assert page.page.evaluate("document.documentElement.scrollWidth") <= width
 
     def test_every_control_has_a_name(self, reader):
-        page = reader()
+        page = reader
         for role, count in (("combobox", 3), ("slider", 2), ("textbox", 4)):
             found = page.page.get_by_role(role)
             names = [found.nth(i).get_attribute("aria-label") for i in range(found.count())]
@@ -265,8 +271,11 @@ class TestForEveryReader:
             assert all(names)
 
     def test_one_summary_is_heard_when_the_runs_have_ended(self, reader):
-        page = reader()
+        page = reader
+        page.page.evaluate("document.querySelector('[role=status]').textContent = ''")
+        page.set("optimiser", "adam")  # all runs begin again
         page.page.wait_for_function("document.querySelector('[role=status]').textContent")
+        assert page.page.locator("[aria-busy]").count() == 0
         assert "Farthest" in page.page.locator("[role=status]").text_content()
 
     def test_its_own_code_is_small(self):

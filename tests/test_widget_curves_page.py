@@ -7,7 +7,7 @@ import re
 
 import pytest
 from test_widget_curves import HELD_OUT, NASTY, SAMPLES, TRAIN, rows
-from widget_page import readers
+from widget_page import DRAWN, STORED, assert_fits_a_phone, chapters, readers, stored_size
 
 from dpo_lab.widgets import CurvesExplorer
 
@@ -196,3 +196,26 @@ def test_a_single_row_without_answers_is_enough(chromium):
         assert page.page.get_by_role("combobox").count() == 0
         page.page.evaluate("cleanup()")
         assert page.page.evaluate("[model.listeners.length, el.childNodes.length]") == [0, 0]
+
+
+class TestBuiltPage:
+    def test_it_lives_in_chapter_07_fits_a_phone_and_is_small(
+        self, chromium, built_site, site_addresses
+    ):
+        with chapters(chromium, built_site, site_addresses) as open_one:
+            phone = {"viewport": {"width": 390, "height": 844}, "typeset": True}
+            page = open_one("07_small_model", "CurvesExplorer", **phone)
+            state = page.evaluate(STORED, "CurvesExplorer")
+            assert stored_size(state) < 30_000
+            for key, at in (("Home", 0), ("End", -1)):
+                page.get_by_role("slider", name="step", exact=True).press(key)
+                page.evaluate(DRAWN)
+                assert_fits_a_phone(page, 390)
+                cells = page.evaluate(CELLS)
+                for kind, name in (("held out", "loss"), ("held out", "logratios/rejected")):
+                    expected = state["held_out"][name][at]
+                    assert float(cells[f"{kind} {name}"]) == pytest.approx(expected, abs=6e-4)
+            assert float(cells["training loss"]) == pytest.approx(
+                state["training"]["loss"][-1], abs=6e-4
+            )
+            assert page.locator("[data-reading]").text_content().startswith("Margin ")

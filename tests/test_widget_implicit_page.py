@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_widget_implicit_reward import HAND, NASTY, in_python
 from test_widget_reading import contrast, luminance, rgb
-from widget_page import readers
+from widget_page import DRAWN, STORED, assert_fits_a_phone, chapters, readers, stored_size
 
 from dpo_lab.widgets import ImplicitRewardExplorer
 
@@ -236,3 +236,29 @@ class TestForEveryReader:
             assert not re.search("NaN|undefined", page.page.locator("svg").first.inner_html())
             page.page.evaluate("cleanup()")
             assert page.page.evaluate("[model.listeners.length, el.childNodes.length]") == [0, 0]
+
+
+class TestBuiltPage:
+    def test_it_lives_in_chapter_09_fits_a_phone_and_is_small(
+        self, chromium, built_site, site_addresses
+    ):
+        with chapters(chromium, built_site, site_addresses) as open_one:
+            phone = {"viewport": {"width": 390, "height": 844}, "typeset": True}
+            page = open_one("09_implicit_reward", "ImplicitRewardExplorer", **phone)
+            state = page.evaluate(STORED, "ImplicitRewardExplorer")
+            assert stored_size(state) < 30_000
+            assert_fits_a_phone(page, 390)
+            responses, constants = state["responses"], {}
+            for button in (None, "Best constants"):
+                if button:
+                    page.get_by_role("button", name=button).click()
+                    page.evaluate(DRAWN)
+                    constants = dict(enumerate(in_python(responses, state["beta"], {})["best"]))
+                expected = in_python(responses, state["beta"], constants)
+                shown = page.evaluate(NUMBERS)
+                for name in ("accuracy", "distance", "lowest"):
+                    assert shown[name] == pytest.approx(expected[name], rel=1e-10), name
+            page.get_by_role("combobox", name="answer").select_option("1")
+            page.evaluate(DRAWN)
+            assert page.locator(".dpo-token").all_text_contents() == responses[1]["tokens"]
+            assert_fits_a_phone(page, 390)

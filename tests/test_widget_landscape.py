@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 import torch
-from widget_page import readers
+from widget_page import DRAWN, assert_fits_a_phone, chapters, readers
 
 from dpo_lab.errors import InputError
 from dpo_lab.landscape import pair_surface
@@ -69,6 +69,13 @@ def assert_agrees(page) -> dict:
 def reader(chromium):
     with readers(chromium) as open_one:
         yield lambda explorer=None, **options: open_one(explorer or LandscapeExplorer(), **options)
+
+
+@pytest.fixture(scope="class")
+def shared(chromium):
+    """One page for all widths and themes."""
+    with readers(chromium) as open_one:
+        yield open_one(LandscapeExplorer())
 
 
 def choose(page, loss: str) -> None:
@@ -253,8 +260,9 @@ class TestPicture:
 
     @pytest.mark.parametrize("theme", ["light", "dark"])
     @pytest.mark.parametrize("width", [320, 390, 1280])
-    def test_no_width_scrolls_sideways_and_targets_are_large(self, reader, width, theme):
-        page = reader(viewport={"width": width, "height": 800}, has_touch=width < 500, theme=theme)
+    def test_no_width_scrolls_sideways_and_targets_are_large(self, shared, width, theme):
+        page = shared
+        page.look_like(theme, width)
         assert page.page.evaluate("document.documentElement.scrollWidth") <= width
         sizes = page.page.evaluate(
             """() => [...document.querySelectorAll("label, input:not([type=checkbox]), button, select")]
@@ -286,22 +294,12 @@ class TestPicture:
 class TestBuiltPage:
     @pytest.fixture
     def chapter(self, chromium, built_site, site_addresses):
-        path = built_site / "notebooks" / "04_loss_landscape.html"
-        if "LandscapeExplorer" not in path.read_text(encoding="utf-8"):
-            pytest.skip("the site was built before chapter 04 had its explorer")
-        context = chromium.new_context(viewport={"width": 390, "height": 844})
-        page = context.new_page()
-        troubles = []
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("console", lambda m: m.type == "error" and troubles.append(m.text))
-        page.goto(f"{site_addresses['http']}notebooks/{path.name}")
-        page.wait_for_selector(".dpo-explorer canvas")
-        yield page
-        context.close()
-        assert troubles == []
+        with chapters(chromium, built_site, site_addresses) as open_one:
+            phone = {"viewport": {"width": 390, "height": 844}, "typeset": True}
+            yield open_one("04_loss_landscape", "LandscapeExplorer", **phone)
 
     def test_it_lives_in_chapter_04_and_fits_a_phone(self, chapter):
-        assert chapter.evaluate("document.documentElement.scrollWidth") <= 390
+        assert_fits_a_phone(chapter, 390)
         state = {
             "loss": "dpo", "beta": 0.1, "point": [-10, 10], "win_probability": 0.8,
             "penalised": False, "c": 0.05,
@@ -311,7 +309,7 @@ class TestBuiltPage:
             if key:
                 hand.focus()
                 chapter.keyboard.press(key)
-                chapter.evaluate("new Promise((done) => requestAnimationFrame(() => done()))")
+                chapter.evaluate(DRAWN)
             shown = chapter.evaluate(NUMBERS)
             expected = in_python(state | {"point": [-10 + moved, 10]})
             assert shown == pytest.approx(expected, rel=1e-10, abs=1e-13)

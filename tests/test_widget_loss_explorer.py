@@ -88,6 +88,13 @@ def reader(chromium):
         yield lambda explorer=None, **options: open_one(explorer or LossExplorer(), **options)
 
 
+@pytest.fixture(scope="class")
+def shared(chromium):
+    """One page for many tests, which begin with a reset."""
+    with readers(chromium) as open_one:
+        yield open_one(LossExplorer(versus="fdpo_forward_kl"))
+
+
 def choose(page, loss: str) -> None:
     page.page.get_by_role("combobox", name="loss", exact=True).select_option(loss)
     page.drawn()
@@ -175,8 +182,10 @@ class TestNumbers:
             assert not re.search(r"NaN|Infinity|undefined", drawing), name
 
     @pytest.mark.parametrize("name", WITH_SETTINGS)
-    def test_each_setting_of_a_loss_moves_by_keyboard(self, reader, name):
-        page = reader(LossExplorer(name))
+    def test_each_setting_of_a_loss_moves_by_keyboard(self, shared, name):
+        page = shared
+        page.page.get_by_role("button", name="Reset").click()
+        choose(page, name)
         spec = LOSSES[name]
         own = [*spec.options, *(key for key in spec.inputs if key not in TABLE_OF)]
         lengths = ["tokens of y₁", "tokens of y₂"] if "lengths" in spec.needs else []
@@ -323,13 +332,10 @@ class TestPictures:
 
     @pytest.mark.parametrize("theme", ["light", "dark"])
     @pytest.mark.parametrize("width", [320, 390, 1280])
-    def test_no_width_scrolls_sideways_and_targets_are_large(self, reader, width, theme):
-        page = reader(
-            LossExplorer("rainbowpo", versus="fdpo_forward_kl"),
-            viewport={"width": width, "height": 800},
-            has_touch=width < 500,
-            theme=theme,
-        )
+    def test_no_width_scrolls_sideways_and_targets_are_large(self, shared, width, theme):
+        page = shared
+        choose(page, "rainbowpo")
+        page.look_like(theme, width)
         assert page.page.evaluate("document.documentElement.scrollWidth") <= width
         sizes = page.page.evaluate(
             """() => [...document.querySelectorAll("input, button, select")].map((node) => {

@@ -6,39 +6,14 @@ import statistics
 
 import pytest
 from playground_python import HOSTILE, TILES, WORK, in_python
+from widget_page import DRAWN, STORED, chapters
 
 
 @pytest.fixture
 def built(chromium, built_site, site_addresses):
     """Opens the playground's page in the built book, over http or as a file, at some address."""
-    if not (built_site / "notebooks" / "playground.html").is_file():
-        pytest.skip("the built site has no playground")
-    contexts, troubles = [], []
-
-    def open_one(hash_: str = "", kind: str = "http", **options):
-        context = chromium.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on(
-            "console", lambda message: message.type == "error" and troubles.append(message.text)
-        )
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.goto(f"{site_addresses[kind]}notebooks/playground.html{hash_}")
-        page.wait_for_selector(".dpo-place")
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert troubles == []
-
-
-STORED = """
-() => Object.values(
-  JSON.parse(document.querySelector("script[type*='widget-state+json']").textContent).state)
-  .map((each) => each.state).find((state) => (state._anywidget_id ?? "").endsWith(".Playground"))
-"""
-DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    with chapters(chromium, built_site, site_addresses) as open_one:
+        yield lambda hash_="", **options: open_one("playground", "Playground", hash_, **options)
 
 
 @pytest.mark.browser
@@ -62,7 +37,11 @@ class TestBuiltPage:
         other.get_by_role("button", name="Step", exact=True).click()
         other.evaluate(DRAWN)
         assert other.evaluate(TILES) == shown
-        state = other.evaluate(STORED) | {"loss": "ipo_sum", "coverage": "blocks", "pairs": 990}
+        state = other.evaluate(STORED, "Playground") | {
+            "loss": "ipo_sum",
+            "coverage": "blocks",
+            "pairs": 990,
+        }
         state["rewards"] = [0.1, *state["rewards"][1:]]
         for name, value in in_python(state, 1).items():
             assert shown[name] == pytest.approx(value, rel=1e-9), name
@@ -71,7 +50,7 @@ class TestBuiltPage:
     def test_a_hostile_link_changes_nothing_and_is_named(self, built, text):
         page = built(text)
         assert page.get_by_role("alert").filter(has_text="Not understood in the link").is_visible()
-        expected = in_python(page.evaluate(STORED), 0)
+        expected = in_python(page.evaluate(STORED, "Playground"), 0)
         assert page.evaluate(TILES) == pytest.approx(expected, rel=1e-9, abs=1e-12)
         assert page.locator("img[src=x]").count() == 0
 
@@ -102,7 +81,8 @@ class TestBuiltPage:
         assert box.input_value().startswith(page.url.split("#")[0] + "#play?loss=dpo&beta=0.5&")
 
     def test_a_phone_plays_it_by_touch(self, built):
-        page = built(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+        phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+        page = built(typeset=True, **phone)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.get_by_role("button", name="Play", exact=True).tap()
         page.wait_for_function(

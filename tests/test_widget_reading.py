@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
-from widget_page import READ, assert_shows, in_python, readers
+from widget_page import (
+    READ,
+    STORED,
+    assert_fits_a_phone,
+    assert_shows,
+    chapters,
+    in_python,
+    readers,
+)
 
 from dpo_lab.widgets import BoltzmannExplorer
 
@@ -146,39 +154,23 @@ class TestForEveryReader:
         assert page.page.evaluate("el.getAnimations({ subtree: true }).length") == 0
 
 
-STORED = """
-() => Object.values(
-  JSON.parse(document.querySelector("script[type*='widget-state+json']").textContent).state)
-  .map((each) => each.state)
-  .find((state) => (state._anywidget_id ?? "").endsWith(".BoltzmannExplorer"))
-"""
-
-
-@pytest.fixture
+@pytest.fixture(scope="class")
 def chapter(chromium, built_site, site_addresses):
     """Opens the chapter of the book that holds the explorer, in a window of some size."""
-    pages = sorted((built_site / "notebooks").glob("02*.html"))
-    if not pages:
-        pytest.skip("the built site has no chapter 02")
-    contexts = []
+    with chapters(chromium, built_site, site_addresses) as open_one:
+        yield lambda **options: open_one("02_kl_optimum", "BoltzmannExplorer", **options)
 
-    def open_one(**options):
-        context = chromium.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.goto(f"{site_addresses['http']}notebooks/{pages[0].name}")
-        page.wait_for_selector(".dpo-explorer")
-        return page
 
-    yield open_one
-    for context in contexts:
-        context.close()
+@pytest.fixture(scope="class")
+def opened(chapter):
+    """One open page of the chapter for several tests."""
+    return chapter()
 
 
 class TestBuiltPage:
-    def test_the_slider_moves_and_the_bars_are_pythons(self, chapter):
-        page = chapter()
-        state = page.evaluate(STORED)
+    def test_the_slider_moves_and_the_bars_are_pythons(self, opened):
+        page = opened
+        state = page.evaluate(STORED, "BoltzmannExplorer")
         assert_shows(page.evaluate(READ), in_python(state))
         slider = page.get_by_role("slider", name="beta, logarithmic").first
         slider.focus()
@@ -190,15 +182,13 @@ class TestBuiltPage:
         assert_shows(page.evaluate(READ), in_python(state | {"beta": beta}))
 
     @pytest.mark.parametrize("theme", ["light", "dark"])
-    def test_colours_stand_out_in_the_books_own_themes(self, chapter, theme):
-        page = chapter()
+    def test_colours_stand_out_in_the_books_own_themes(self, opened, theme):
+        page = opened
         page.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
         colors = page.evaluate(COLORS_USED)
         assert (luminance(rgb(colors["ground"])) < 0.1) is (theme == "dark")
         assert_stands_out(colors)
 
     def test_it_fits_a_phone(self, chapter):
-        page = chapter(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        overflow = "(node) => node.scrollWidth - node.clientWidth"
-        assert page.locator(".dpo-explorer").first.evaluate(overflow) <= 0
+        phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+        assert_fits_a_phone(chapter(typeset=True, **phone), 360)

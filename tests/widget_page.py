@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 import torch
 from anywidget import AnyWidget
 
@@ -142,6 +144,12 @@ class Reader:
     def box(self):
         return self.page.get_by_role("textbox", name="beta, exact value")
 
+    def look_like(self, theme: str, width: int, height: int = 800) -> None:
+        """Turn the open page to one of the book's themes and to a window of this size."""
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
+        self.drawn()
+
     def press(self, control, key: str, times: int = 1) -> None:
         control.focus()
         for _ in range(times):
@@ -194,3 +202,58 @@ def readers(chromium: Browser) -> Iterator[Callable[..., Reader]]:
     for context in contexts:
         context.close()
     assert troubles == []
+
+
+DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+STORED = """(name) => Object.values(
+  JSON.parse(document.querySelector("script[type*='widget-state+json']").textContent).state)
+  .map((each) => each.state).find((state) => (state._anywidget_id ?? "").endsWith(`.${name}`))"""
+
+
+@contextmanager
+def chapters(chromium: Browser, built_site: Path, addresses: dict[str, str]) -> Iterator[Callable]:
+    """Opens pages of the built book; at the end none may have logged an error.
+
+    Formulas take most of a page's time: they stay as they are written unless `typeset` is asked
+    for. A page without the explorer, from before its chapter had one, skips the test.
+    """
+    contexts, troubles = [], []
+
+    def open_one(
+        name: str, explorer: str, hash_: str = "", *, kind="http", typeset=False, **options
+    ) -> Page:
+        file = built_site / "notebooks" / f"{name}.html"
+        if not file.is_file() or explorer not in file.read_text(encoding="utf-8"):
+            pytest.skip(f"the built site has no {explorer} in {name}")
+        context = chromium.new_context(**options)
+        contexts.append(context)
+        if not typeset:
+            context.route("**/mathjax/**", lambda r: r.fulfill(content_type="text/javascript"))
+        page = context.new_page()
+        page.on("console", lambda m: m.type == "error" and troubles.append(m.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        address = f"{addresses[kind]}notebooks/{file.name}{hash_}"
+        page.goto(address, wait_until="load" if typeset else "commit")
+        page.wait_for_selector(".dpo-explorer")
+        if typeset:
+            page.evaluate("MathJax.startup.promise.then(() => null)")
+        page.evaluate(DRAWN)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def stored_size(state: dict) -> int:
+    """Bytes of an explorer's own stored state, without its code and style."""
+    own = {name: value for name, value in state.items() if not name.startswith("_")}
+    return len(json.dumps(own, ensure_ascii=False).encode())
+
+
+def assert_fits_a_phone(page: Page, width: int) -> None:
+    """Neither the page nor anything inside its explorer is wider than the window."""
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    overflow = "(node) => node.scrollWidth - node.clientWidth"
+    assert page.locator(".dpo-explorer").first.evaluate(overflow) <= 0
