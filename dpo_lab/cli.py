@@ -1,4 +1,4 @@
-"""The command `dpo-lab`: train, start, score, evaluate, diagnose, landscape, inspect.
+"""The command `dpo-lab`: train, start, score, evaluate, diagnose, landscape, inspect, bench.
 
 Each command is a frozen dataclass of settings and one function; the options are made from the
 dataclass. A mistake of the user's ends with one message and exit code 2, never with a traceback.
@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Literal
@@ -21,12 +21,14 @@ from dpo_lab.errors import InputError
 
 COMMANDS = {
     "train": "train a model on preference pairs, from pairs to curves",
+    "sweep": "train over a grid of beta, loss, learning rate and seed; a table and a figure",
     "start": "a small model tuned on tiny reviews, to start experiments from; kept in the cache",
     "score": "log-probabilities and implicit rewards of pairs under any policy and reference",
     "evaluate": "two models beside each other: ranking, calibration, KL, length, variety, wins",
     "diagnose": "read a run's curves and say in words what they show",
     "landscape": "the loss on a plane through a finished run's weights, and what it cost",
     "inspect": "show one pair's tokens: prompt, response, BOS and EOS",
+    "bench": "this trainer beside TRL's: equal losses first, then speed and memory",
 }
 
 
@@ -60,6 +62,10 @@ def _command(name: str) -> tuple[type, Callable[[Any], None]]:
         from dpo_lab.training.config import TrainConfig
 
         return TrainConfig, _train
+    if name == "sweep":
+        from dpo_lab.training.sweep import SweepConfig
+
+        return SweepConfig, _sweep
     if name == "start":
         from dpo_lab.training.starting_model import StartConfig
 
@@ -72,6 +78,10 @@ def _command(name: str) -> tuple[type, Callable[[Any], None]]:
         from dpo_lab.evaluation.compare import EvaluateConfig
 
         return EvaluateConfig, _evaluate
+    if name == "bench":
+        from dpo_lab.bench.command import BenchConfig, bench
+
+        return BenchConfig, bench
     light = {
         "score": (ScoreConfig, score),
         "diagnose": (DiagnoseConfig, diagnose_run),
@@ -106,6 +116,24 @@ def _train(config: Any) -> None:
     save_curves(rows, run.curves_file)
     print(f"\n{fill(summary(rows, record, diagnose(rows, record)), 88)}")
     print(f"\nmodel, metrics and curves: {run.root} (more: dpo-lab diagnose --run {run.root})")
+
+
+def _sweep(config: Any) -> None:
+    from dpo_lab.plotting.sweep import save_sweep
+    from dpo_lab.training.run_folder import write_atomically
+    from dpo_lab.training.sweep import plane, run_sweep, table
+
+    results = run_sweep(config)
+    root = Path(config.output_dir)
+    content = [asdict(result) for result in results]
+    write_atomically(root / "sweep.json", json.dumps(content, indent=2) + "\n")
+    print(f"\n{table(results)}")
+    reward, points = plane(results)
+    if points:
+        save_sweep(points, next(iter(points[0]["settings"])), reward, root / "sweep.png")
+        print(f"\n{root / 'sweep.png'}")
+    if failed := [result.name for result in results if result.error is not None]:
+        raise InputError(f"{len(failed)} of {len(results)} points failed: {', '.join(failed)}")
 
 
 def _evaluate(config: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -189,6 +189,11 @@ class TrainConfig:
             raise InputError(
                 f"ref_model_mixup_alpha must lie in (0, 1], got {self.ref_model_mixup_alpha}"
             )
+
+    def settled(self) -> TrainConfig:
+        """The same settings as they are written down: defaults of the loss filled in."""
+        losses = self.loss_config()
+        return replace(self, resume=False, beta=losses.settled_beta, loss=list(losses.weights))
 
     def _check_precision(self) -> None:
         if self.bf16 and self.fp16:

@@ -67,8 +67,7 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     wait_for_all()
     data = load_data(config, say)
     losses = config.loss_config()
-    settled = replace(config, resume=False, beta=losses.settled_beta, loss=list(losses.weights))
-    facts = {"config": asdict(settled), "data": data.facts}
+    facts = {"config": asdict(config.settled()), "data": data.facts}
     if config.resume:
         _check_same_run(record, facts)
     tokenizer, start_from = _prepare_models(config, run, data)

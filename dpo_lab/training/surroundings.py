@@ -24,6 +24,17 @@ def surroundings() -> dict[str, Any]:
     }
 
 
+def processor() -> dict[str, str]:
+    """The processor's name and its flags that matter to products, where the system says them."""
+    file = Path("/proc/cpuinfo")
+    if not file.is_file():
+        return {}
+    lines = (line.partition(":")[::2] for line in file.read_text().splitlines())
+    said = {name.strip(): value.strip() for name, value in lines}
+    flags = [f for f in said.get("flags", "").split() if f.startswith(("avx", "amx", "fma"))]
+    return {"processor": said.get("model name", ""), "cpu_flags": " ".join(sorted(flags))}
+
+
 def peak_memory() -> int | None:
     """Peak bytes so far: allocated on the GPU where there is one, else resident in the process."""
     if torch.cuda.is_available():
