@@ -56,9 +56,23 @@ def test_colours_stand_out_in_both_themes(reader, name, theme):
         assert contrast(rgb(shape), ground) >= 3, shape
 
 
+@pytest.fixture(scope="module")
+def opened(chromium):
+    """One page of each explorer, for tests that change nothing but the theme and beta."""
+    with readers(chromium) as open_one:
+        pages = {}
+
+        def once(name):
+            if name not in pages:
+                pages[name] = open_one(EXPLORERS[name](), reduced_motion="reduce")
+            return pages[name]
+
+        yield once
+
+
 @pytest.mark.parametrize("name", EXPLORERS)
-def test_every_control_has_a_name_of_its_own_and_its_own_keys(reader, name):
-    page = reader(name).page
+def test_every_control_has_a_name_of_its_own_and_its_own_keys(opened, name):
+    page = opened(name).page
     controls = page.locator("input[type=range], input[type=text], select, [role=application]")
     names = [controls.nth(i).get_attribute("aria-label") for i in range(controls.count())]
     assert all(names)
@@ -71,15 +85,15 @@ def test_every_control_has_a_name_of_its_own_and_its_own_keys(reader, name):
 
 
 @pytest.mark.parametrize("name", EXPLORERS)
-def test_pictures_say_what_they_show(reader, name):
-    page = reader(name).page
+def test_pictures_say_what_they_show(opened, name):
+    page = opened(name).page
     for text in page.locator("svg.dpo-picture > desc").all_text_contents():
         assert len(text) > 40
     assert page.locator("svg.dpo-picture > title").count() == (2 if name == "loss" else 1)
 
 
 @pytest.mark.parametrize("name", EXPLORERS)
-def test_nothing_moves_by_itself(reader, name):
-    page = reader(name, reduced_motion="reduce")
+def test_nothing_moves_by_itself(opened, name):
+    page = opened(name)
     page.press(page.beta, "Home")
     assert page.page.evaluate("el.getAnimations({ subtree: true }).length") == 0

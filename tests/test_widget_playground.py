@@ -34,6 +34,13 @@ def reader(chromium):
         yield lambda explorer=None, **options: open_one(explorer or Playground(), **options)
 
 
+@pytest.fixture(scope="class")
+def shared(chromium):
+    """One page for tests that only look."""
+    with readers(chromium) as open_one:
+        yield open_one(Playground())
+
+
 class TestPython:
     def test_the_default_is_the_testbed_with_a_thousand_votes(self):
         playground = Playground()
@@ -247,12 +254,13 @@ class TestForEveryReader:
         assert statistics.median(times) < 10, sorted(times)[-5:]
 
     @pytest.mark.parametrize("width", [320, 390, 1280])
-    def test_no_width_scrolls_sideways(self, reader, width):
-        page = reader(viewport={"width": width, "height": 800}, has_touch=width < 500)
+    def test_no_width_scrolls_sideways(self, shared, width):
+        page = shared
+        page.look_like("light", width)
         assert page.page.evaluate("document.documentElement.scrollWidth") <= width
 
-    def test_every_control_has_a_name(self, reader):
-        page = reader()
+    def test_every_control_has_a_name(self, shared):
+        page = shared
         for role, count in (("combobox", 5), ("slider", 12), ("textbox", 2)):
             found = page.page.get_by_role(role)
             names = [found.nth(i).get_attribute("aria-label") for i in range(found.count())]

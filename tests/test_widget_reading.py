@@ -76,6 +76,14 @@ COLORS_USED = """
 """
 
 
+@pytest.fixture(scope="module")
+def long_labels(chromium):
+    """One page for all widths, with labels that wrap and one that cannot."""
+    labels = ["a rather long answer that wraps", "Unbreakable" * 6, *"CDEFGH"]
+    with readers(chromium) as open_one:
+        yield open_one(BoltzmannExplorer(labels=labels))
+
+
 class TestForEveryReader:
     @pytest.mark.parametrize(
         ("theme", "scheme", "dark"),
@@ -95,13 +103,9 @@ class TestForEveryReader:
         assert_stands_out(colors)
 
     @pytest.mark.parametrize("width", [320, 360, 768, 1280])
-    def test_no_width_scrolls_sideways_and_targets_are_large(self, reader, width):
-        labels = ["a rather long answer that wraps", "Unbreakable" * 6, *"CDEFGH"]
-        page = reader(
-            BoltzmannExplorer(labels=labels),
-            viewport={"width": width, "height": 800},
-            has_touch=width < 500,
-        )
+    def test_no_width_scrolls_sideways_and_targets_are_large(self, long_labels, width):
+        page = long_labels
+        page.look_like("light", width)
         assert page.page.evaluate("document.documentElement.scrollWidth") <= width
         sizes = page.page.evaluate(
             """() => [...document.querySelectorAll("input, button")].map((node) => {
