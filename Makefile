@@ -13,6 +13,7 @@ EXTRAS := train,book,test
 PAGES := -m browser -p no:training_fixtures -o addopts='-q -rs --strict-markers' \
   $$(grep -l 'mark.browser' tests/*.py)
 ONE_THREAD := OMP_NUM_THREADS=1
+RESULTS := book/results
 # Two workers, whole files in the order of tests/conftest.py: the slow ones first. nbval runs
 # inside tests/test_notebooks_alone.py; as a plugin here it would cost each worker seconds.
 TWO := -n 2 --dist loadscope --no-loadscope-reorder -p no:nbval
@@ -22,7 +23,7 @@ step = @printf '== %s\n' '$(1)'; begin=$$(date +%s); \
   $(2) && printf '== %s: done in %s s\n' '$(1)' $$(( $$(date +%s) - begin ))
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lab notebooks check repository clean
+.PHONY: help install book test lab notebooks check bench repository clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +57,19 @@ lab: $(INSTALLED)  ## open the chapters in JupyterLab
 
 notebooks: $(INSTALLED)  ## re-execute the chapters in place and store their outputs
 	$(call step,chapters,$(PY) book/_tools/execute.py)
+
+# The results are the book's; a quiet machine is wanted. BENCH=... adds options of `dpo-lab bench`.
+bench: $(INSTALLED)  ## time training beside TRL, and the rest; results in book/results
+	$(call step,TRL and SciPy,$(PY) -m pip install --disable-pip-version-check --quiet \
+	  --constraint constraints.txt --editable '.[bench]')
+	$(call step,beside TRL,$(PY) -m dpo_lab bench --output $(RESULTS)/bench_cpu.json $(BENCH))
+	$(call step,technique by technique,$(PY) -m dpo_lab bench --ladder \
+	  --output $(RESULTS)/ladder_cpu.json $(BENCH))
+	$(call step,scoring,$(PY) bench/scoring.py --output $(RESULTS)/scoring.json)
+	$(call step,scaling,$(PY) bench/scaling.py --output $(RESULTS)/scaling.json)
+	$(call step,solvers,$(PY) bench/solvers.py --output $(RESULTS)/solvers.json)
+	$(call step,redraw,$(PY) bench/redraw.py --output $(RESULTS)/redraw.json)
+	$(call step,the small model,$(PY) bench/step.py)
 
 repository: $(INSTALLED)  ## URL=... moves the project to another address, everywhere
 	@$(PY) book/_tools/repository.py $(URL)
