@@ -106,12 +106,18 @@ def _train(config: Any) -> None:
     from dpo_lab.training.processes import leave
     from dpo_lab.training.recipe import train
     from dpo_lab.training.run_folder import RunFolder
+    from dpo_lab.training.write_failures import after_write_failure, is_write_failure
 
-    evaluation = train(config)
+    run = RunFolder(config.output_dir)
+    try:
+        evaluation = train(config)
+    except Exception as error:
+        if not is_write_failure(error):
+            raise
+        raise InputError(after_write_failure(run, error)) from error
     leave()
     if evaluation is None:  # one of several processes, and not the one that reports
         return
-    run = RunFolder(config.output_dir)
     rows, record = run.read_metrics(), run.open_existing()
     save_curves(rows, run.curves_file)
     print(f"\n{fill(summary(rows, record, diagnose(rows, record)), 88)}")

@@ -149,7 +149,8 @@ def third_party_imports() -> Iterator[tuple[str, str]]:
 def test_every_import_is_declared():
     declared = {
         canonicalize_name(Requirement(text).name)
-        for text in [*PROJECT["dependencies"], *EXTRAS["train"], *EXTRAS["dask"]]
+        for extra in ("train", "dask", "bench")
+        for text in [*PROJECT["dependencies"], *EXTRAS[extra]]
     }
     sources = importlib.metadata.packages_distributions()
     undeclared = {

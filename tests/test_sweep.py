@@ -70,7 +70,7 @@ def test_a_failed_point_is_reported_and_a_second_call_goes_on(
     tiny_model, pair_file, cache, tmp_path, monkeypatch, capsys
 ) -> None:
     """On a local Dask cluster first; then on this machine, where the finished point is read."""
-    from dask.distributed import Client
+    from distributed import Client
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     config = SweepConfig(

@@ -108,12 +108,16 @@ def use_readable_progress(trainer: Trainer) -> None:
         trainer.add_callback(ReadableProgress())
 
 
+def complete_checkpoints(folder: Path) -> dict[int, Path]:
+    """The marked checkpoints under `folder`, by their step."""
+    marked = (path.parent for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{COMPLETE}"))
+    return {int(path.name.rpartition("-")[2]): path for path in marked}
+
+
 def last_complete_checkpoint(folder: Path) -> str | None:
     """The newest marked checkpoint under `folder`, or None; unfinished ones are removed."""
-    found: dict[int, Path] = {}
+    found = complete_checkpoints(folder)
     for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        if (path / COMPLETE).is_file():
-            found[int(path.name.rpartition("-")[2])] = path
-        else:
-            shutil.rmtree(path)
+        if path not in found.values():
+            shutil.rmtree(path, ignore_errors=True)  # another process may be faster
     return str(found[max(found)]) if found else None

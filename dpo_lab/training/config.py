@@ -76,6 +76,9 @@ class TrainConfig:
     max_steps: int = option(-1, "stop after this many optimiser steps; -1: after the epochs")
     per_device_train_batch_size: int = option(8, "pairs per device and micro-batch")
     gradient_accumulation_steps: int = option(1, "micro-batches per optimiser step")
+    gradient_checkpointing: bool = option(
+        False, "compute activations twice and hold fewer of them: less memory, a third slower"
+    )
     fast_path: Literal["auto", "off"] = option(
         "auto", "packed rows and shared prompts, where they give the same numbers"
     )
@@ -92,6 +95,9 @@ class TrainConfig:
         "length; default: 64 for a model made here, 0 with --model",
     )
     max_new_tokens: int = option(64, "tokens of such an answer at most")
+    hub_model_id: str | None = option(
+        None, "push the trained model to this name on the hub (private; needs a login)"
+    )
     report_to: str = option("none", "tracker, as transformers names it (tensorboard, wandb, ...)")
     seed: int = option(0, "seed of everything random")
 

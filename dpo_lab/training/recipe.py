@@ -42,6 +42,7 @@ from dpo_lab.training.checkpoints import (
 )
 from dpo_lab.training.companions import companions
 from dpo_lab.training.config import TrainConfig
+from dpo_lab.training.hub import check_hub, push
 from dpo_lab.training.processes import is_main, on_cpu, wait_for_all
 from dpo_lab.training.run_data import EncodedData, RunData, Say, encode, load_data
 from dpo_lab.training.run_folder import RunFolder
@@ -64,6 +65,8 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     record = run.open_existing() if config.resume else {}
     if not config.resume and is_main():
         run.check_free()
+    if config.hub_model_id is not None and is_main():
+        check_hub(config.hub_model_id)
     wait_for_all()
     data = load_data(config, say)
     losses = config.loss_config()
@@ -115,6 +118,8 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
         "seconds": round(time.monotonic() - started, 1),
     }
     run.write_run(facts)
+    if config.hub_model_id is not None:
+        say(f"pushed to {push(run.model, config.hub_model_id)}")
     say(f"\n{evaluation.table()}")
     return evaluation
 
@@ -233,6 +238,8 @@ def _arguments(config: TrainConfig, run: RunFolder, *, fresh: bool) -> TrainingA
         warmup_steps=0.1,  # a number below 1 is a share of all steps
         weight_decay=0.0,  # decay pulls weights to 0, not to the reference
         max_grad_norm=1.0,
+        gradient_checkpointing=config.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         bf16=config.bf16,
         fp16=config.fp16,
         # In bfloat16 transformers wants a CUDA card, or to be told that there is none.

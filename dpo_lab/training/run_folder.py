@@ -70,7 +70,7 @@ class RunFolder:
         self.root.mkdir(parents=True, exist_ok=True)
         write_atomically(self.run_file, json.dumps(content, indent=2) + "\n")
 
-    def read_metrics(self) -> list[dict[str, float]]:
+    def read_metrics(self) -> list[dict[str, float | int]]:
         """All rows of metrics.jsonl. Raises `InputError` where there is none, or a torn line."""
         return _read_lines(self.metrics_file)
 
@@ -78,13 +78,13 @@ class RunFolder:
         """All rows of samples.jsonl; none where the run drew none. Raises as `read_metrics`."""
         return _read_lines(self.samples_file) if self.samples_file.is_file() else []
 
-    def begin_logs(self, metrics: Iterable[Mapping[str, float]], step: int) -> None:
+    def begin_logs(self, metrics: Iterable[Mapping[str, float | int]], step: int) -> None:
         """Start both logs from a state after `step` steps: what came later is logged again."""
         kept = [row for row in self.read_samples() if row["step"] <= step] if step else []
         write_atomically(self.metrics_file, _lines(metrics))
         write_atomically(self.samples_file, _lines(kept))
 
-    def append_metrics(self, row: Mapping[str, float]) -> None:
+    def append_metrics(self, row: Mapping[str, float | int]) -> None:
         """Add one row to metrics.jsonl."""
         _append(self.metrics_file, [row])
 

@@ -178,7 +178,7 @@ def _executor(config: SweepConfig, given: Executor | None) -> Any:
 
 def _dask_client(address: str) -> Any:
     try:
-        from dask.distributed import Client
+        from distributed import Client
     except ImportError as error:
         raise InputError("dask: is not installed (pip install 'dpo_lab[dask]')") from error
     try:
