@@ -43,7 +43,12 @@ def test_a_model_beside_itself(tiny_model: Path, tmp_path: Path, capsys) -> None
     assert report["win_rate"]["rate"]["value"] == 0.5
     assert report["pairs"]["ties"] == report["pairs"]["pairs"] == 400
     assert report["calibration_error"] == 0
-    assert "true reward: the policy wins" in capsys.readouterr().out
+    # Margins of 0 say one half of all pairs, and one half of a tie counts as right.
+    half = {"low": 0.5, "high": 0.6, "pairs": 400, "confidence": 0.5, "accuracy": 0.5}
+    assert report["reliability"] == [pytest.approx(half)]
+    said = capsys.readouterr().out
+    assert "true reward: the policy wins" in said
+    assert "sure of the winner by 0.50-0.60   right in 0.500 of 400" in said
 
 
 def test_a_moved_model_on_pairs_whose_truth_nobody_knows(

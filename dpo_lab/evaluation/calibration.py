@@ -27,6 +27,19 @@ class Reliability:
     counts: Int[Tensor, "bins"]
     error: float
 
+    def rows(self) -> list[dict[str, float]]:
+        """One row a bin that is not empty: its edges, its pairs, confidence and share right."""
+        columns = zip(
+            self.edges[:-1].tolist(),
+            self.edges[1:].tolist(),
+            self.counts.tolist(),
+            self.confidence.tolist(),
+            self.accuracy.tolist(),
+            strict=True,
+        )
+        names = ("low", "high", "pairs", "confidence", "accuracy")
+        return [dict(zip(names, row, strict=True)) for row in columns if row[2]]
+
 
 def reliability(margins: Float[Tensor, "pairs"], bins: int = 10) -> Reliability:
     """Compare sigmoid(|margin|), the implied probability of the winner, with how often it won.

@@ -86,7 +86,7 @@ def evaluate_models(config: EvaluateConfig, say: Callable[[str], None] = print) 
         say=say,
     )
     judged = evaluate_pairs(scores.pairs, scores.logps, config.beta)
-    margins = config.beta * scores.logps.logratio_differences.double()
+    calibration = reliability(config.beta * scores.logps.logratio_differences.double(), bins=5)
     prompts = [scores.pairs[i % len(scores.pairs)].prompt for i in range(config.prompts)]
     drawn = [_draw(model, tokenizer, prompts, config) for model in (policy, reference)]
     own, by_reference = (_logps(m, tokenizer, drawn[0], config) for m in (policy, reference))
@@ -98,7 +98,8 @@ def evaluate_models(config: EvaluateConfig, say: Callable[[str], None] = print) 
     ]
     return ModelReport(
         judged,
-        reliability(margins).error,
+        calibration.error,
+        calibration.rows(),
         sampled_kl(own, by_reference),
         *statistics,
         judged_by,

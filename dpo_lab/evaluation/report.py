@@ -29,7 +29,8 @@ class AnswerStatistics:
 class ModelReport:
     """What two models say and how they judge pairs.
 
-    calibration_error: expected calibration error of sigmoid(margin). judged_by: "true reward",
+    calibration_error: expected calibration error of sigmoid(margin). reliability: one row a bin of
+    how sure the margin is, as `calibration.Reliability.rows` gives it. judged_by: "true reward",
     "judge's reward", or None. win_rate: of the policy's answer by that reward, None without one.
     gold_correlation: Pearson's and Spearman's between it and the implicit reward of the policy's
     answers, None likewise; across prompts, whose implicit rewards have constants of their own.
@@ -37,6 +38,7 @@ class ModelReport:
 
     pairs: PairEvaluation
     calibration_error: float
+    reliability: list[dict[str, float]]
     kl: KLEstimates
     policy: AnswerStatistics
     reference: AnswerStatistics
@@ -53,6 +55,11 @@ class ModelReport:
         lines = [
             self.pairs.table(),
             f"calibration error                 {self.calibration_error:.3f}",
+            *(
+                f"  sure of the winner by {row['low']:.2f}-{row['high']:.2f}   right in "
+                f"{row['accuracy']:.3f} of {row['pairs']:.0f}"
+                for row in self.reliability
+            ),
             "",
             f"{'own answers, one a prompt':<34}{'policy':<18}reference",
             *self._own_answers(),
