@@ -122,8 +122,8 @@ def _reason(entry: Mapping[str, Any], kind: str, what: str) -> str:
     shares = ", ".join(f"{name} {share:.0%}" for name, share in profile["kinds"].items())
     return (
         f"Why, in {line.precision}: a profile of the bare loop gives {shares} of the time; and "
-        f"the model's own products, alone, run at {own:.0%} of the rate of large square ones, "
-        "which the floor is computed with."
+        f"the model's own products, alone, run at {own:.0%} of the rate that the floor is "
+        "computed with."
     )
 
 
@@ -168,11 +168,11 @@ def _facts(entry: Mapping[str, Any]) -> str:
         f"{rate['flops_per_second'] / 1e9:.0f} GFLOP/s"
         for kind, rate in entry["rates"].items()
     )
-    rounds = len(entry["rows"][0]["seconds"])
+    rounds, needed = len(entry["rows"][0]["seconds"]), entry["needed_flops"] / entry["steps"]
     return (
-        f"{entry['pairs']} pairs a step, {entry['steps']} steps after {entry['warm']}, {rounds} "
-        f"round{'s' * (rounds > 1)}; needed: {entry['needed_flops'] / entry['steps'] / 1e9:.0f} "
-        f"GFLOP a step; large products: {rates}; losses of {entry['checked_steps']} steps in "
+        f"{entry['pairs']} pairs a step, steps: {entry['steps']} timed after {entry['warm']}, "
+        f"{rounds} round{'s' * (rounds > 1)}; needed: {needed / 1e9:.0f} "
+        f"GFLOP a step; fastest product: {rates}; losses of {entry['checked_steps']} steps in "
         f"float32 at most {entry['largest_difference']:.0e} apart."
     )
 
@@ -190,25 +190,25 @@ def describe_surroundings(results: Mapping[str, Any]) -> str:
 def _table(results: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     found = lines(entry)
     if results["ladder"]:
-        header = ["technique added", "precision", "s a step", "× the row above", "× the first"]
+        header = ["technique added", "precision", "s a step", "min–max", "× the row above"]
         before = [found[0], *found[:-1]]
         rows = [
-            [line.label, line.precision, _spread(line), f"{above.median / line.median:.2f}",
+            [line.label, line.precision, *_spread(line), f"{above.median / line.median:.2f}",
              f"{found[0].median / line.median:.2f}", f"{line.peak:.0f}"]
             for above, line in zip(before, found, strict=True)
         ]  # fmt: skip
-        return markdown_table([*header, "peak MB"], rows)
-    header = ["", "precision", "s a step", "pairs/s", "× TRL's best", "× with set-up", "peak MB"]
+        return markdown_table([*header, "× the first", "peak MB"], rows)
+    header = ["", "precision", "s a step", "min–max", "× TRL's best", "× with set-up", "peak MB"]
     rows = [
-        [line.label, line.precision, _spread(line), f"{line.pairs_per_second:.1f}",
-         f"{line.faster:.2f}", f"{line.faster_epoch:.2f}", f"{line.peak:.0f}", f"{line.floor:.0%}"]
+        [line.label, line.precision, *_spread(line), f"{line.faster:.2f}",
+         f"{line.faster_epoch:.2f}", f"{line.peak:.0f}", f"{line.floor:.0%}"]
         for line in found
     ]  # fmt: skip
     return markdown_table([*header, "of floor"], rows)
 
 
-def _spread(line: Line) -> str:
-    return f"{line.median:.3g} ({line.low:.3g}–{line.high:.3g})"
+def _spread(line: Line) -> tuple[str, str]:
+    return f"{line.median:.3g}", f"{line.low:.3g}–{line.high:.3g}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

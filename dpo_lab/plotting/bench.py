@@ -31,7 +31,7 @@ def save_speeds(panels: Mapping[str, Sequence[Bar]], file: Path) -> None:
     """One panel a model, under each other, written to `file` as PNG."""
     use_style()
     rows = [len(bars) for bars in panels.values()]
-    figure = Figure(figsize=(6, sum(0.32 * count + 0.8 for count in rows)), layout="constrained")
+    figure = Figure(figsize=(5, sum(0.32 * count + 0.8 for count in rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), squeeze=False, height_ratios=rows)[:, 0]
     for ax, (name, bars) in zip(axes, panels.items(), strict=True):

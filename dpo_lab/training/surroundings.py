@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+PRODUCT_FLAGS = ("fma", "avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16")
+
 
 def surroundings() -> dict[str, Any]:
     """Versions of what computes, and the device's name."""
@@ -31,7 +33,7 @@ def processor() -> dict[str, str]:
         return {}
     lines = (line.partition(":")[::2] for line in file.read_text().splitlines())
     said = {name.strip(): value.strip() for name, value in lines}
-    flags = [f for f in said.get("flags", "").split() if f.startswith(("avx", "amx", "fma"))]
+    flags = set(said.get("flags", "").split()) & set(PRODUCT_FLAGS)
     return {"processor": said.get("model name", ""), "cpu_flags": " ".join(sorted(flags))}
 
 
