@@ -66,6 +66,7 @@ def train(
             per_device_train_batch_size=BATCH,
             learning_rate=rate,
             lr_scheduler_type="linear",
+            warmup_steps=0.1,  # a share of all steps, as `dpo-lab train` has it
             weight_decay=0.0,
             logging_steps=max(1, steps // 10),
             save_strategy="no",

@@ -1,4 +1,4 @@
-"""The command `dpo-lab`: train, start, score, evaluate, diagnose, landscape, inspect, bench.
+"""The command `dpo-lab`: train, sweep, start, score, evaluate, diagnose, landscape, inspect, bench.
 
 Each command is a frozen dataclass of settings and one function; the options are made from the
 dataclass. A mistake of the user's ends with one message and exit code 2, never with a traceback.
@@ -7,28 +7,69 @@ dataclass. A mistake of the user's ends with one message and exit code 2, never 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from textwrap import fill
-from typing import Any, Literal
+from importlib import import_module
+from typing import Any, NamedTuple
 
-from dpo_lab import __version__
-from dpo_lab.checks import check_beta
+from dpo_lab import __version__, commands
 from dpo_lab.errors import InputError
 
+
+class Command(NamedTuple):
+    """One command. settings: module and class of its dataclass, imported when it is called."""
+
+    help: str
+    settings: str
+    run: Callable[[Any], None]
+
+
 COMMANDS = {
-    "train": "train a model on preference pairs, from pairs to curves",
-    "sweep": "train over a grid of beta, loss, learning rate and seed; a table and a figure",
-    "start": "a small model tuned on tiny reviews, to start experiments from; kept in the cache",
-    "score": "log-probabilities and implicit rewards of pairs under any policy and reference",
-    "evaluate": "two models beside each other: ranking, calibration, KL, length, variety, wins",
-    "diagnose": "read a run's curves and say in words what they show",
-    "landscape": "the loss on a plane through a finished run's weights, and what it cost",
-    "inspect": "show one pair's tokens: prompt, response, BOS and EOS",
-    "bench": "this trainer beside TRL's: equal losses first, then speed and memory",
+    "train": Command(
+        "train a model on preference pairs, from pairs to curves",
+        "training.config:TrainConfig",
+        commands.train,
+    ),
+    "sweep": Command(
+        "train over a grid of beta, loss, learning rate and seed; a table and a figure",
+        "training.sweep:SweepConfig",
+        commands.sweep,
+    ),
+    "start": Command(
+        "a small model tuned on tiny reviews, to start experiments from; kept in the cache",
+        "training.starting_model:StartConfig",
+        commands.start,
+    ),
+    "score": Command(
+        "log-probabilities and implicit rewards of pairs under any policy and reference",
+        "commands:ScoreConfig",
+        commands.score,
+    ),
+    "evaluate": Command(
+        "two models beside each other: ranking, calibration, KL, length, variety, wins",
+        "evaluation.compare:EvaluateConfig",
+        commands.evaluate,
+    ),
+    "diagnose": Command(
+        "read a run's curves and say in words what they show",
+        "commands:DiagnoseConfig",
+        commands.diagnose,
+    ),
+    "landscape": Command(
+        "the loss on a plane through a finished run's weights, and what it cost",
+        "training.run_landscape:LandscapeConfig",
+        commands.landscape,
+    ),
+    "inspect": Command(
+        "show one pair's tokens: prompt, response, BOS and EOS",
+        "commands:InspectConfig",
+        commands.inspect,
+    ),
+    "bench": Command(
+        "this trainer beside TRL's: equal losses first, then speed and memory",
+        "bench.command:BenchConfig",
+        commands.bench,
+    ),
 }
 
 
@@ -38,15 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="dpo-lab", description="Direct Preference Optimization, exact and small."
     )
     parser.add_argument("--version", action="version", version=f"dpo-lab {__version__}")
-    commands = "\n".join(f"{name:10}{text}" for name, text in COMMANDS.items())
+    listed = "\n".join(f"{name:10}{command.help}" for name, command in COMMANDS.items())
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = f"commands:\n{commands}\n\ndpo-lab COMMAND --help lists a command's options."
+    parser.epilog = f"commands:\n{listed}\n\ndpo-lab COMMAND --help lists a command's options."
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="...")
     given = parser.parse_args(arguments)
-    config_class, run = _command(given.command)
     try:
-        run(_parse(given.command, config_class, given.options))
+        COMMANDS[given.command].run(_parse(given.command, given.options))
     except InputError as error:
         print(f"dpo-lab {given.command}: {error}", file=sys.stderr)
         return 2
@@ -56,225 +96,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _command(name: str) -> tuple[type, Callable[[Any], None]]:
-    """A command's settings and function; only `train` pays for importing the Trainer."""
-    if name == "train":
-        from dpo_lab.training.config import TrainConfig
-
-        return TrainConfig, _train
-    if name == "sweep":
-        from dpo_lab.training.sweep import SweepConfig
-
-        return SweepConfig, _sweep
-    if name == "start":
-        from dpo_lab.training.starting_model import StartConfig
-
-        return StartConfig, _start
-    if name == "landscape":
-        from dpo_lab.training.run_landscape import LandscapeConfig
-
-        return LandscapeConfig, _landscape
-    if name == "evaluate":
-        from dpo_lab.evaluation.compare import EvaluateConfig
-
-        return EvaluateConfig, _evaluate
-    if name == "bench":
-        from dpo_lab.bench.command import BenchConfig, bench
-
-        return BenchConfig, bench
-    light = {
-        "score": (ScoreConfig, score),
-        "diagnose": (DiagnoseConfig, diagnose_run),
-        "inspect": (InspectConfig, inspect_pair),
-    }
-    return light[name]
-
-
-def _parse(command: str, config_class: type, options: Sequence[str]) -> Any:
+def _parse(name: str, options: Sequence[str]) -> Any:
     from transformers.hf_argparser import HfArgumentParser
 
+    command = COMMANDS[name]
+    module, _, settings = command.settings.partition(":")
     parser = HfArgumentParser(
-        config_class, prog=f"dpo-lab {command}", description=COMMANDS[command], allow_abbrev=False
+        getattr(import_module(f"dpo_lab.{module}"), settings),
+        prog=f"dpo-lab {name}",
+        description=command.help,
+        allow_abbrev=False,
     )
     (config,) = parser.parse_args_into_dataclasses(list(options))
     return config
-
-
-def _train(config: Any) -> None:
-    from dpo_lab.diagnosis import diagnose, summary
-    from dpo_lab.plotting.curves import save_curves
-    from dpo_lab.training.processes import leave
-    from dpo_lab.training.recipe import train
-    from dpo_lab.training.run_folder import RunFolder
-    from dpo_lab.training.write_failures import after_write_failure, is_write_failure
-
-    run = RunFolder(config.output_dir)
-    try:
-        evaluation = train(config)
-    except Exception as error:
-        if not is_write_failure(error):
-            raise
-        raise InputError(after_write_failure(run, error)) from error
-    leave()
-    if evaluation is None:  # one of several processes, and not the one that reports
-        return
-    rows, record = run.read_metrics(), run.open_existing()
-    save_curves(rows, run.curves_file)
-    print(f"\n{fill(summary(rows, record, diagnose(rows, record)), 88)}")
-    print(f"\nmodel, metrics and curves: {run.root} (more: dpo-lab diagnose --run {run.root})")
-
-
-def _sweep(config: Any) -> None:
-    from dpo_lab.plotting.sweep import save_sweep
-    from dpo_lab.training.run_folder import write_atomically
-    from dpo_lab.training.sweep import plane, run_sweep, table
-
-    results = run_sweep(config)
-    root = Path(config.output_dir)
-    content = [asdict(result) for result in results]
-    write_atomically(root / "sweep.json", json.dumps(content, indent=2) + "\n")
-    print(f"\n{table(results)}")
-    reward, points = plane(results)
-    if points:
-        save_sweep(points, next(iter(points[0]["settings"])), reward, root / "sweep.png")
-        print(f"\n{root / 'sweep.png'}")
-    if failed := [result.name for result in results if result.error is not None]:
-        raise InputError(f"{len(failed)} of {len(results)} points failed: {', '.join(failed)}")
-
-
-def _evaluate(config: Any) -> None:
-    from dpo_lab.evaluation.compare import evaluate_models
-    from dpo_lab.training.run_folder import write_atomically
-
-    target = None if config.output is None else Path(config.output)
-    _check_free(target)
-    report = evaluate_models(config)
-    if target is not None:
-        write_atomically(target, json.dumps(report.to_dict(), indent=2) + "\n")
-    print(report.table())
-
-
-@dataclass(frozen=True)
-class DiagnoseConfig:
-    """Everything that `dpo-lab diagnose` can be told."""
-
-    run: str = "dpo-lab-run"
-
-
-def diagnose_run(config: DiagnoseConfig) -> None:
-    """Print what the run in a folder shows, each finding with its numbers."""
-    from dpo_lab.diagnosis import diagnose, summary
-    from dpo_lab.training.run_folder import RunFolder
-
-    run = RunFolder(config.run)
-    record = run.open_existing()
-    rows = run.read_metrics()
-    if not rows:
-        raise InputError(f"{run.metrics_file}: is empty; the run has logged nothing yet")
-    findings = diagnose(rows, record)
-    print(f"{fill(summary(rows, record, findings), 88)}\n")
-    for finding in findings:
-        print(f"{finding}\n")
-    unfinished = "" if record.get("status") == "complete" else "; the run is not finished"
-    print(f"{len(rows)} logged rows, {len(findings) or 'no'} findings{unfinished}")
-
-
-def _start(config: Any) -> None:
-    from dpo_lab.training.starting_model import starting_model
-
-    print(starting_model(config, _to_stderr))
-
-
-def _landscape(config: Any) -> None:
-    from dpo_lab.plotting.landscape import save_weight_surface
-    from dpo_lab.training.run_folder import RunFolder, write_atomically
-    from dpo_lab.training.run_landscape import run_landscape
-
-    result = run_landscape(config)
-    run = RunFolder(config.run)
-    columns = {name: column.tolist() for name, column in result.surface._asdict().items()}
-    write_atomically(run.landscape_data, json.dumps(columns) + "\n")
-    save_weight_surface(result.surface, run.landscape_file)
-    print(f"{run.landscape_file} and {run.landscape_data.name}")
-
-
-@dataclass(frozen=True)
-class ScoreConfig:
-    """Everything that `dpo-lab score` can be told."""
-
-    pairs: str
-    policy: str
-    reference: str
-    beta: float = 0.1
-    output: str | None = None
-    max_length: int = 512
-    batch_size: int = 16
-    odd_rows: Literal["strict", "report"] = "report"
-
-
-def score(config: ScoreConfig) -> None:
-    """Write one JSON line a usable pair: log-probabilities, implicit rewards, margin, lengths.
-
-    The lines go to `output`, or to standard output; the summary goes to standard error.
-    """
-    from dpo_lab.evaluation import evaluate_pairs, score_source
-    from dpo_lab.training.run_folder import write_atomically
-
-    check_beta(config.beta)
-    target = None if config.output is None else Path(config.output)
-    _check_free(target)
-    scores = score_source(
-        config.pairs,
-        config.policy,
-        config.reference,
-        max_length=config.max_length,
-        batch_size=config.batch_size,
-        odd_rows=config.odd_rows,
-        say=_to_stderr,
-    )
-    text = "".join(json.dumps(row) + "\n" for row in scores.rows(config.beta))
-    if target is None:
-        sys.stdout.write(text)
-    else:
-        write_atomically(target, text)
-    summary = evaluate_pairs(scores.pairs, scores.logps, config.beta)
-    _to_stderr(summary.table())
-
-
-@dataclass(frozen=True)
-class InspectConfig:
-    """Everything that `dpo-lab inspect` can be told; rows count from 1 among the usable pairs."""
-
-    pairs: str
-    model: str
-    row: int = 1
-    max_length: int = 512
-    odd_rows: Literal["strict", "report"] = "report"
-
-
-def inspect_pair(config: InspectConfig) -> None:
-    """Print the tokens of one pair's two answers as the trainer sees them."""
-    from dpo_lab.batching import encode_pairs, render_tokens
-    from dpo_lab.models import load_tokenizer
-    from dpo_lab.pairs import read_pairs
-
-    pairs, report = read_pairs(config.pairs, odd=config.odd_rows)
-    if report.odd:
-        _to_stderr(report.table())
-    if not 1 <= config.row <= len(pairs):
-        raise InputError(f"row must lie in 1..{len(pairs)}, got {config.row}")
-    tokenizer = load_tokenizer(config.model)
-    encoded, encoding = encode_pairs(tokenizer, [pairs[config.row - 1]], config.max_length)
-    if not encoded:
-        raise InputError(f"row {config.row}: {encoding.table()}")
-    for side in ("chosen", "rejected"):
-        print(f"{side}\n{render_tokens(getattr(encoded[0], side), tokenizer)}\n")
-
-
-def _check_free(target: Path | None) -> None:
-    if target is not None and target.exists():
-        raise InputError(f"output {target}: exists already; nothing was changed")
-
-
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -21,7 +21,7 @@ FLOORS = {
     # doing
     2: "training evaluation diagnosis",
     # what people see
-    3: "plotting widgets exercises bench notebook cli __main__",
+    3: "plotting widgets exercises bench notebook commands cli __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 HEAVY = [
