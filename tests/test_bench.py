@@ -55,6 +55,12 @@ def test_ours_train_alike_are_timed_and_reported(dwarf, tmp_path) -> None:
         bench(config, start=run, say=said.append)
 
 
+def test_where_the_fast_path_does_not_fit_the_row_says_so(dwarf, monkeypatch) -> None:
+    monkeypatch.setattr("dpo_lab.bench.ours.why_not_fast", lambda *_: "no such kernel")
+    measured = run("train", Job("ours", "dwarf", False, 1, 0, 2))
+    assert measured["remark"] == "plain path: no such kernel"
+
+
 def test_each_technique_of_the_ladder_gives_the_same_losses(dwarf) -> None:
     said: list[str] = []
     results = bench(BenchConfig(shapes=["dwarf"], rounds=1, ladder=True), run, said.append)
@@ -127,7 +133,8 @@ def test_needed_arithmetic_by_hand() -> None:
 def test_lines_and_verdicts_by_hand() -> None:
     def row(name: str, half: bool, seconds: list[float], setup: float, peak: int) -> dict:
         many = {"setup": [setup] * 3, "peak_bytes": [peak << 20] * 3, "base_bytes": [50 << 20] * 3}
-        return {"contender": name, "label": name, "half": half, "seconds": seconds, **many}
+        many |= {"contender": name, "label": name, "remark": ""}
+        return many | {"half": half, "seconds": seconds}
 
     rate = {"flops_per_second": 1e9, "own_flops": 1e9, "own_seconds": 2.0}
     entry = {
@@ -171,7 +178,8 @@ def test_mistakes_are_named(options: dict, message: str, monkeypatch) -> None:
 
 
 def test_every_row_has_a_contender() -> None:
-    assert {name for name, _ in command.ROWS + command.LADDER_ROWS} == set(CONTENDERS)
+    named = {name for name, _ in command.ROWS + command.LADDER_ROWS} | set(command.CHECKED)
+    assert named == set(CONTENDERS)
 
 
 def test_what_the_book_shows_is_what_was_measured() -> None:

@@ -72,11 +72,15 @@ class Job(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Of every step its loss and its seconds, warm ones too; `setup`: seconds before the first."""
+    """Of every step its loss and its seconds, warm ones too; `setup`: seconds before the first.
+
+    remark: what the reader of a table should know, such as why the fast path was not taken.
+    """
 
     losses: list[float]
     seconds: list[float]
     setup: float
+    remark: str = ""
 
 
 class Clock(TrainerCallback):

@@ -41,7 +41,7 @@ def start(task: str, job: Job) -> dict[str, Any]:
         input=json.dumps([task, job]),
         capture_output=True,
         text=True,
-        env=os.environ | QUIET,
+        env=os.environ | QUIET | _visible_cards(job.device),
         check=False,
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
@@ -49,6 +49,12 @@ def start(task: str, job: Job) -> dict[str, Any]:
         end = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise InputError(f"{job.contender} on {job.shape}: {end[0]}")
     return json.loads(lines[-1].removeprefix(MARK))
+
+
+def _visible_cards(device: str) -> dict[str, str]:
+    """One card at most: transformers would spread a batch over several, and count their memory."""
+    cards = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
+    return {"CUDA_VISIBLE_DEVICES": cards[0] if device == "cuda" else ""}
 
 
 def run(task: str, job: Job) -> dict[str, Any]:
@@ -64,7 +70,7 @@ def run(task: str, job: Job) -> dict[str, Any]:
     if task == "profile":
         return profile_loop(lambda watch: train_in_a_loop(job, model, pairs, watch), job)
     gc.collect()
-    base = resident_memory()
+    base = torch.cuda.memory_allocated() if job.device == "cuda" else resident_memory()
     if contender.side == "trl":
         from dpo_lab.bench.rival import train_with_trl as train
     else:

@@ -26,7 +26,6 @@ from dpo_lab.bench.contenders import (
 )
 from dpo_lab.bench.shapes import PAD, SHAPES, build
 from dpo_lab.encoded import EncodedPair
-from dpo_lab.errors import InputError
 from dpo_lab.fast import packed_logps, score_packed, use_fast_path, why_not_fast
 from dpo_lab.losses import PairLogps, compute_loss
 from dpo_lab.packing import pack
@@ -40,19 +39,20 @@ from dpo_lab.training.preference import PreferenceTrainer
 def train_with_trainer(job: Job, model: PreTrainedModel, pairs: Sequence[EncodedPair]) -> Measured:
     """As `dpo-lab train` does it: compare both paths, score the reference, train.
 
-    Raises `InputError` where the fast path was asked for and does not fit.
+    Where the fast path does not fit (a card without its kernel) the plain one is taken.
     """
-    budget = CONTENDERS[job.contender].settings["token_budget"]
+    budget, remark = CONTENDERS[job.contender].settings["token_budget"], ""
     clock = Clock(job.device)
     begin = time.perf_counter()
+    if budget is not None:
+        reason = why_not_fast(model, pairs[:4], PAD, job.precision)
+        if reason is not None:
+            budget, remark = None, f"plain path: {reason}"
     if budget is None:
         logps = score_responses(
             model, pair_rows(pairs), PAD, precision=job.precision, progress=False
         )
     else:
-        reason = why_not_fast(model, pairs[:4], PAD, job.precision)
-        if reason is not None:
-            raise InputError(f"the fast path does not fit here: {reason}")
         logps = score_packed(model, pairs, budget, precision=job.precision, progress=False)
     examples = attach_reference(pairs, ScoredPairs(*logps.chunk(2)))
     with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +68,7 @@ def train_with_trainer(job: Job, model: PreTrainedModel, pairs: Sequence[Encoded
         trainer.remove_callback(PrinterCallback)
         setup = time.perf_counter() - begin
         trainer.train()
-    return Measured(losses_of(trainer), clock.seconds, setup)
+    return Measured(losses_of(trainer), clock.seconds, setup, remark)
 
 
 class Form(NamedTuple):

@@ -55,7 +55,7 @@ def lines(entry: Mapping[str, Any]) -> list[Line]:
         result.append(
             Line(
                 row["contender"],
-                row["label"],
+                f"{row['label']} ({row['remark']})" if row["remark"] else row["label"],
                 entry["half"] if row["half"] else "float32",
                 seconds / steps,
                 min(row["seconds"]) / steps,

@@ -40,7 +40,7 @@ class Shape:
 
 SHAPES = {
     "tiny": Shape(256, 4, 4, 2, 704, 4096, pairs=8, steps=6, warm=2),
-    "small": Shape(384, 6, 6, 2, 1024, 50304, pairs=4, steps=4, warm=1),
+    "small": Shape(384, 6, 6, 2, 1024, 50304, pairs=4, steps=3, warm=1),
     "qwen2.5-0.5b": Shape(896, 24, 14, 2, 4864, 151936, pairs=8, steps=8, warm=3),
 }
 
