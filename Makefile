@@ -60,8 +60,8 @@ notebooks: $(INSTALLED)  ## re-execute the chapters in place and store their out
 
 # The results are the book's; a quiet machine is wanted. BENCH=... adds options of `dpo-lab bench`.
 bench: $(INSTALLED)  ## time training beside TRL, and the rest; results in book/results
-	$(call step,TRL and SciPy,$(PY) -m pip install --disable-pip-version-check --quiet \
-	  --constraint constraints.txt --editable '.[bench]')
+	@$(PY) -c 'import trl, scipy' 2>/dev/null || $(PY) -m pip install --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[bench]'
 	$(call step,beside TRL,$(PY) -m dpo_lab bench --output $(RESULTS)/bench_cpu.json $(BENCH))
 	$(call step,technique by technique,$(PY) -m dpo_lab bench --ladder --rounds 1 \
 	  --output $(RESULTS)/ladder_cpu.json $(BENCH))
