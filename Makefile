@@ -63,7 +63,7 @@ bench: $(INSTALLED)  ## time training beside TRL, and the rest; results in book/
 	@$(PY) -c 'import trl, scipy' 2>/dev/null || $(PY) -m pip install --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[bench]'
 	$(call step,beside TRL,$(PY) -m dpo_lab bench --output $(RESULTS)/bench_cpu.json $(BENCH))
-	$(call step,technique by technique,$(PY) -m dpo_lab bench --ladder --rounds 1 \
+	$(call step,technique by technique,$(PY) -m dpo_lab bench --ladder --shapes tiny --rounds 1 \
 	  --output $(RESULTS)/ladder_cpu.json $(BENCH))
 	$(call step,scoring,$(PY) bench/scoring.py --output $(RESULTS)/scoring.json)
 	$(call step,scaling,$(PY) bench/scaling.py --output $(RESULTS)/scaling.json)
