@@ -23,9 +23,9 @@ MOST_THREADS = 4
 def setup() -> None:
     """Prepare the kernel for a chapter; whatever the reader has set in the environment stays.
 
-    It silences progress bars, gives figures the book's look, lets Colab show explorers, and
-    keeps torch to at most 4 threads: the chapters' tensors are small, and more threads than
-    that only wait for each other.
+    It silences progress bars, gives figures the book's look, lets Colab show explorers, says there
+    whether a GPU was found, and keeps torch to at most 4 threads: the chapters' tensors are small,
+    and more threads than that only wait for each other.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -36,3 +36,5 @@ def setup() -> None:
         from google.colab import output
 
         output.enable_custom_widget_manager()
+        found = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        print(f"GPU: {found}" if found else "no GPU: Runtime > Change runtime type adds one")

@@ -145,10 +145,16 @@ def test_set_up_caps_threads_unless_the_reader_chose(quiet_environment):
     assert torch.get_num_threads() == notebook.MOST_THREADS + 3
 
 
-def test_set_up_lets_colab_show_explorers(quiet_environment):
+@pytest.mark.parametrize(("found", "said"), [(True, "GPU: Tesla T4"), (False, "no GPU: ")])
+def test_set_up_on_colab_shows_explorers_and_says_whether_there_is_a_gpu(
+    quiet_environment, capsys, found, said
+):
     calls = []
     output = SimpleNamespace(enable_custom_widget_manager=lambda: calls.append("enabled"))
     quiet_environment.setitem(sys.modules, "google", SimpleNamespace())
     quiet_environment.setitem(sys.modules, "google.colab", SimpleNamespace(output=output))
+    quiet_environment.setattr(torch.cuda, "is_available", lambda: found)
+    quiet_environment.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
     notebook.setup()
     assert calls == ["enabled"]
+    assert capsys.readouterr().out.startswith(said)
