@@ -94,8 +94,8 @@ def test_a_small_beta_and_large_steps_send_probability_elsewhere(
 
 
 def test_true_reward_falls_while_the_margin_rises(healthy: Path, tmp_path: Path) -> None:
-    words = ["--world_pairs", 500, "--learning_rate", 1e-3, "--beta", 0.005, "--eval_steps", 25]
-    words += ["--num_train_epochs", 4, "--sample_prompts", 100, "--save_steps", 1000]
+    words = ["--world_pairs", 500, "--learning_rate", 1e-3, "--beta", 0.005, "--eval_steps", 50]
+    words += ["--num_train_epochs", 4, "--sample_prompts", 64, "--save_steps", 1000]
     found = sick(healthy, tmp_path / "run", *words)
     assert found.keys() >= {"falling_gold", "runaway_kl"}
     rows = RunFolder(tmp_path / "run").read_metrics()

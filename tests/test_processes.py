@@ -51,12 +51,12 @@ def rows(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("name", ["dpo", "kto"])
-def test_two_processes_train_as_one(name, tiny_model, pair_file, cache, tmp_path) -> None:
+def test_two_processes_train_as_one(tiny_model, pair_file, cache, tmp_path) -> None:
     """Losses and metrics step by step; KTO's reference point is a mean over both processes."""
-    two = words(tmp_path / "two", pair_file, tiny_model, 4, loss=name)
-    process = launch("-m", "dpo_lab", *two, cache=cache)
-    assert main(words(tmp_path / "one", pair_file, tiny_model, 8, loss=name)) == 0
+    both = ["--loss", "dpo", "kto"]  # their sum
+    two = words(tmp_path / "two", pair_file, tiny_model, 4)
+    process = launch("-m", "dpo_lab", *two, *both, cache=cache)
+    assert main([*words(tmp_path / "one", pair_file, tiny_model, 8), *both]) == 0
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output[-3000:]
     assert output.count("loss at step 0") == 1  # one process speaks
