@@ -11,6 +11,7 @@ from training_fixtures import make_trainer
 
 from dpo_lab.batching import encode_pairs
 from dpo_lab.cli import main
+from dpo_lab.errors import InputError
 from dpo_lab.fast import score_packed
 from dpo_lab.losses import LOSSES
 from dpo_lab.models import load_policy, load_tokenizer
@@ -124,6 +125,12 @@ def test_the_command_takes_it_where_it_can_and_says_where_not(
     assert evaluations["fast"]["margin"] == pytest.approx(evaluations["off"]["margin"], abs=1e-3)
     # Packed and padded scores of the reference are two entries of the cache.
     assert len(list(cache.iterdir())) == 4
+
+
+def test_a_loss_that_reads_logits_is_refused_a_budget(tiny_model, encoded, tmp_path) -> None:
+    examples = attach_reference(encoded, score_pairs(load_policy(tiny_model), encoded, 0))
+    with pytest.raises(InputError, match="token_budget: the fast path keeps no logits"):
+        make_trainer(tiny_model, examples, tmp_path, LossConfig({"wpo": 1.0}), token_budget=100)
 
 
 def test_losses_that_look_at_their_batch_are_not_split() -> None:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from dpo_lab.fast import packed_logps
 from dpo_lab.losses import AnswerLogps, AnswerOutput
 from dpo_lab.scoring import batch_logps
-from dpo_lab.training.examples import AnswerCollator, packed_of
+from dpo_lab.training.examples import AnswerCollator, batch_of, packed_of
 from dpo_lab.training.metrics import answer_metrics
-from dpo_lab.training.preference import PreferenceTrainer, batch_of
+from dpo_lab.training.preference import PreferenceTrainer
 
 
 class AnswerTrainer(PreferenceTrainer):

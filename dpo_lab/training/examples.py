@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dpo_lab.batching import EncodedPair, EncodedResponse, collate
+from dpo_lab.batching import Batch, EncodedPair, EncodedResponse, collate
 from dpo_lab.errors import InputError
 from dpo_lab.packing import PackedBatch, Segment, pack, split_by_tokens
 from dpo_lab.scoring import ScoredPairs
@@ -172,6 +172,11 @@ def pieces(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             own = {name: value[part] for name, value in columns.items()}
         count = len(each["segments"])
         yield {**own, "packed": each, "share": count / total, "examples": count}
+
+
+def batch_of(inputs: Mapping[str, Any], prefix: str = "") -> Batch:
+    """The `Batch` in a collated dictionary, whose names may have a prefix."""
+    return Batch(**{name: inputs[prefix + name] for name in Batch._fields})
 
 
 def packed_of(piece: Mapping[str, Any]) -> PackedBatch | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,6 +74,11 @@ def gradient_weight(
 
 def _kl(extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {"kl": extra["mismatched_logratios"]} if "mismatched_logratios" in extra else {}
+
+
+def first_rows(columns: Any, count: int) -> Any:
+    """The first `count` rows of a named tuple of columns."""
+    return type(columns)(*(None if column is None else column[:count] for column in columns))
 
 
 class Means:

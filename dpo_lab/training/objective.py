@@ -142,6 +142,20 @@ class Objective:
             self.margin = RunningMargin(**state["margin"])
 
 
+def at_reference(logps: PairLogps | AnswerLogps) -> tuple[PairLogps | AnswerLogps, float]:
+    """The log-probabilities if the policy were the reference, and the largest log-ratio there is.
+
+    Without a reference: the same, and 0.
+    """
+    if isinstance(logps, AnswerLogps):
+        return logps._replace(policy=logps.reference), logps.logratios.abs().max().item()
+    if logps.ref_chosen is None:
+        return logps, 0.0
+    largest = torch.cat([logps.chosen_logratios, logps.rejected_logratios]).abs().max()
+    known = logps._replace(policy_chosen=logps.ref_chosen, policy_rejected=logps.ref_rejected)
+    return known, largest.item()
+
+
 def inputs_from_logits(
     wanted: set[str],
     batch: Batch,

@@ -27,10 +27,21 @@ from dpo_lab.logprobs import sequence_logps
 from dpo_lab.losses import AnswerLogps, AnswerOutput, LossOutput, PairLogps
 from dpo_lab.models import disable_dropout
 from dpo_lab.scoring import batch_logits, batch_logps
-from dpo_lab.training.examples import MISMATCHED, PreferenceCollator, packed_of, pieces
-from dpo_lab.training.metrics import Means, gradient_weight, pair_metrics
+from dpo_lab.training.examples import (
+    MISMATCHED,
+    PreferenceCollator,
+    batch_of,
+    packed_of,
+    pieces,
+)
+from dpo_lab.training.metrics import Means, first_rows, gradient_weight, pair_metrics
 from dpo_lab.training.moving_reference import MovingReference
-from dpo_lab.training.objective import LossConfig, Objective, inputs_from_logits
+from dpo_lab.training.objective import (
+    LossConfig,
+    Objective,
+    at_reference,
+    inputs_from_logits,
+)
 from dpo_lab.training.processes import sharded
 from dpo_lab.training.sample_metrics import SampleMetrics
 
@@ -67,6 +78,10 @@ class PreferenceTrainer(Trainer):
         disable_dropout(model)
         args.remove_unused_columns = False
         if token_budget is not None:
+            if loss_config.needs_logits or moving is not None:
+                raise InputError(
+                    "token_budget: the fast path keeps no logits, and these are needed"
+                )
             use_fast_path(model)
             if not loss_config.splittable or sharded():
                 token_budget = sys.maxsize  # shards are gathered in step, so all need one piece
@@ -156,7 +171,7 @@ class PreferenceTrainer(Trainer):
             values = self.metrics(logps, output, extra) | gradient_weight(logps, output)
             self._means["train"].add(values)
         else:
-            kept = [_first_rows(each, inputs["real"]) for each in (logps, output)]
+            kept = [first_rows(each, inputs["real"]) for each in (logps, output)]
             self._means["eval"].add(self.metrics(*kept, extra) | {"loss": kept[1].losses})
         loss = inputs["share"] * output.losses.mean()
         return (loss, {}) if return_outputs else loss
@@ -266,27 +281,3 @@ class PreferenceTrainer(Trainer):
 
     def _sum_over_processes(self, values: Tensor) -> Tensor:
         return self.accelerator.reduce(values, "sum")
-
-
-def _first_rows(columns: Any, count: int) -> Any:
-    """The first `count` rows of a named tuple of columns."""
-    return type(columns)(*(None if column is None else column[:count] for column in columns))
-
-
-def at_reference(logps: PairLogps | AnswerLogps) -> tuple[PairLogps | AnswerLogps, float]:
-    """The log-probabilities if the policy were the reference, and the largest log-ratio there is.
-
-    Without a reference: the same, and 0.
-    """
-    if isinstance(logps, AnswerLogps):
-        return logps._replace(policy=logps.reference), logps.logratios.abs().max().item()
-    if logps.ref_chosen is None:
-        return logps, 0.0
-    largest = torch.cat([logps.chosen_logratios, logps.rejected_logratios]).abs().max()
-    known = logps._replace(policy_chosen=logps.ref_chosen, policy_rejected=logps.ref_rejected)
-    return known, largest.item()
-
-
-def batch_of(inputs: Mapping[str, Any], prefix: str = "") -> Batch:
-    """The `Batch` in a collated dictionary, whose names may have a prefix."""
-    return Batch(**{name: inputs[prefix + name] for name in Batch._fields})
