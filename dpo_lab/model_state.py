@@ -8,6 +8,11 @@ import torch
 from torch import nn
 
 
+def best_device() -> torch.device:
+    """The CUDA device where there is one, else the CPU: where models score and sample."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def disable_dropout(model: nn.Module) -> nn.Module:
     """Set every dropout rate in `model` to 0, in place, and return it.
 

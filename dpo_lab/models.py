@@ -24,10 +24,11 @@ from transformers import (
 
 from dpo_lab.adapters import base_of, is_adapter, load_merged
 from dpo_lab.errors import InputError
-from dpo_lab.model_state import disable_dropout, freeze_reference, model_hash
+from dpo_lab.model_state import best_device, disable_dropout, freeze_reference, model_hash
 
 __all__ = [
     "SmallModelConfig",
+    "best_device",
     "build_model",
     "check_same_vocabulary",
     "disable_dropout",

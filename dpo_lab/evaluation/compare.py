@@ -23,7 +23,7 @@ from dpo_lab.evaluation.samples import (
     win_rate,
 )
 from dpo_lab.evaluation.source import score_examples
-from dpo_lab.models import load_policy, load_tokenizer
+from dpo_lab.models import best_device, load_policy, load_tokenizer
 from dpo_lab.pairs import PreferencePair, read_pairs
 from dpo_lab.reviews import sample_pairs, true_reward
 from dpo_lab.sampling import Samples, sample_responses
@@ -76,7 +76,9 @@ def evaluate_models(config: EvaluateConfig, say: Callable[[str], None] = print) 
     judged_by, judge = _judge(config)
     pairs = _pairs(config, say)
     tokenizer = load_tokenizer(config.reference)
-    policy, reference = load_policy(config.policy), load_policy(config.reference)
+    policy, reference = (
+        load_policy(name).to(best_device()) for name in (config.policy, config.reference)
+    )
     scores = score_examples(
         pairs,
         config.policy,
@@ -113,7 +115,10 @@ def _judge(config: EvaluateConfig) -> tuple[str | None, Judge | None]:
         return "true reward", _true_rewards
     if config.judge is None:
         return None, None
-    model, tokenizer = load_reward_model(config.judge), load_tokenizer(config.judge)
+    model, tokenizer = (
+        load_reward_model(config.judge).to(best_device()),
+        load_tokenizer(config.judge),
+    )
 
     def rewards(samples: Samples) -> torch.Tensor:
         rows = list(zip(samples.prompts, samples.texts, strict=True))

@@ -10,7 +10,7 @@ from dpo_lab.batching import encode_pairs, padding_id
 from dpo_lab.errors import InputError
 from dpo_lab.evaluation.pairs import pair_logps
 from dpo_lab.losses import PairLogps
-from dpo_lab.models import load_policy, load_tokenizer
+from dpo_lab.models import best_device, load_policy, load_tokenizer
 from dpo_lab.pairs import PreferencePair, read_pairs
 from dpo_lab.scoring import score_pairs
 
@@ -83,7 +83,12 @@ def score_examples(
     if encode_pairs(ref_tokenizer, pairs, max_length)[0] != encoded:
         raise InputError(f"{policy} and {reference} have different tokenizers")
     scored = [
-        score_pairs(load_policy(name), encoded, padding_id(tokenizer), batch_size=batch_size)
+        score_pairs(
+            load_policy(name).to(best_device()),
+            encoded,
+            padding_id(tokenizer),
+            batch_size=batch_size,
+        )
         for name in (policy, reference)
     ]
     return PairScores([pairs[row] for row in encoding.rows], pair_logps(encoded, *scored))

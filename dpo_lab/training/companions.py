@@ -45,6 +45,8 @@ def companions(
             [example.prompt for example in data.held_out[:count]],
             max_new_tokens=config.max_new_tokens,
             seed=config.seed,
+            # A small model's logits are small; a real one's go with the batches it is trained on.
+            batch_size=32 if config.model is None else 2 * config.per_device_train_batch_size,
             gold=true_reward if config.pairs is None else None,
             precision=config.precision(),
             record=RunFolder(config.output_dir).append_samples if is_main() else None,

@@ -25,6 +25,7 @@ from dpo_lab.batching import padding_id
 from dpo_lab.errors import InputError
 from dpo_lab.evaluation import AnswerEvaluation, PairEvaluation
 from dpo_lab.models import (
+    best_device,
     build_model,
     check_same_vocabulary,
     freeze_reference,
@@ -87,9 +88,10 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     if losses.needs_reference:
         reference = freeze_reference(load_policy(config.reference or start_from))
         facts["reference_sha256"] = model_hash(reference)
-        reference.to("cuda" if torch.cuda.is_available() else "cpu")
+        reference.to(best_device())
     policy = load_policy(start_from)
-    task = _choose_path(task, policy if reference is None else reference, facts, say)
+    model = policy.to(best_device()) if reference is None else reference
+    task = _choose_path(task, model, facts, say)
     parts = task.examples(reference)
     beside = companions(config, data, reference, start_from, tokenizer)
     del reference
@@ -108,7 +110,7 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
         policy, weights = load_policy(run.adapter), None
     run.save_model(run.model, policy, tokenizer, weights)
     # What is judged is what lies on the disk.
-    policy = load_policy(run.model).to("cuda" if torch.cuda.is_available() else "cpu")
+    policy = load_policy(run.model).to(best_device())
     evaluation = task.evaluate(policy, parts.held_out_logps)
     facts |= {
         "status": "complete",

@@ -16,7 +16,7 @@ from dpo_lab.batching import EncodedPair, encode_pairs, padding_id
 from dpo_lab.errors import InputError
 from dpo_lab.evaluation import mean_pair_loss
 from dpo_lab.landscape import WeightSurface, pca_directions, random_directions, weight_surface
-from dpo_lab.models import load_policy, load_tokenizer
+from dpo_lab.models import best_device, load_policy, load_tokenizer
 from dpo_lab.pairs import read_pairs
 from dpo_lab.reviews import sample_pairs
 from dpo_lab.scoring import score_pairs
@@ -83,7 +83,7 @@ def run_landscape(config: LandscapeConfig, say: Callable[[str], None] = print) -
     loss = _loss_of(record, run)
     tokenizer = load_tokenizer(run.model)
     encoded = _pairs(config, record["config"], tokenizer, say)
-    policy = load_policy(run.model).to("cuda" if torch.cuda.is_available() else "cpu")
+    policy = load_policy(run.model).to(best_device())
     reference, pad_id = None, padding_id(tokenizer)
     start = record["config"]["reference"] or record["config"]["model"] or str(run.reference)
     if "reference_sha256" in record:
