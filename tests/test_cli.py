@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dpo_lab import __version__
 from dpo_lab.cli import main
+from dpo_lab.training.config import TrainConfig, changed_setting
 
 
 def run(*arguments: object) -> int:
@@ -195,6 +197,12 @@ def test_resuming_with_other_settings_is_refused(
     assert run("train", *arguments, "--output_dir", folder) == 0
     assert run("train", *arguments, "--output_dir", folder, "--resume", "--beta", 0.5) == 2
     assert "cannot resume: beta was 0.1 and is now 0.5" in capsys.readouterr().err
+    settings = json.loads((folder / "run.json").read_text())["config"]
+    same = TrainConfig(**settings)
+    assert changed_setting(settings, same) is None
+    del settings["fast_path"]  # a run from before there was such a setting had its default
+    assert changed_setting(settings, same) is None
+    assert "fast_path was 'auto'" in changed_setting(settings, replace(same, fast_path="off"))
     assert run("train", *arguments, "--output_dir", folder) == 2
     assert "add --resume to go on" in capsys.readouterr().err
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -224,6 +225,18 @@ class TrainConfig:
         if self.learning_rate is not None:
             return self.learning_rate
         return LEARNING_RATE_NEW_MODEL if self.model is None else LEARNING_RATE_GIVEN_MODEL
+
+
+def changed_setting(old: Mapping[str, Any], new: TrainConfig) -> str | None:
+    """The first setting in which a run that was written down differs from `new`, in words.
+
+    A setting that did not exist then had its default. Where the run lies does not matter.
+    """
+    there = {**asdict(TrainConfig()), **old}
+    for name, value in asdict(new.settled()).items():
+        if name not in ("output_dir", "resume") and there[name] != value:
+            return f"{name} was {there[name]!r} and is now {value!r}"
+    return None
 
 
 _POSITIVE = (

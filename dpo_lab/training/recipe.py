@@ -42,7 +42,7 @@ from dpo_lab.training.checkpoints import (
     use_readable_progress,
 )
 from dpo_lab.training.companions import companions
-from dpo_lab.training.config import TrainConfig
+from dpo_lab.training.config import TrainConfig, changed_setting
 from dpo_lab.training.hub import check_hub, push
 from dpo_lab.training.processes import is_main, on_cpu, wait_for_all
 from dpo_lab.training.run_data import EncodedData, RunData, Say, encode, load_data
@@ -73,7 +73,7 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     losses = config.loss_config()
     facts = {"config": asdict(config.settled()), "data": data.facts}
     if config.resume:
-        _check_same_run(record, facts)
+        _check_same_run(config, record, facts)
     tokenizer, start_from = _prepare_models(config, run, data)
     encoded = encode(tokenizer, data, config, say)
     # Written before the first stage, so that a kill from here on leaves a run to resume.
@@ -259,13 +259,10 @@ def _arguments(config: TrainConfig, run: RunFolder, *, fresh: bool) -> TrainingA
     )
 
 
-def _check_same_run(old: dict[str, Any], new: dict[str, Any]) -> None:
+def _check_same_run(config: TrainConfig, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raise `InputError` naming the first setting in which a resumed run differs."""
-    for name, value in new["config"].items():
-        if name != "output_dir" and old["config"].get(name) != value:
-            raise InputError(
-                f"cannot resume: {name} was {old['config'].get(name)!r} and is now {value!r}"
-            )
+    if changed := changed_setting(old["config"], config):
+        raise InputError(f"cannot resume: {changed}")
     for name in ("train_sha256", "held_out_sha256"):
         if old["data"][name] != new["data"][name]:
             raise InputError(f"cannot resume: the pairs have changed ({name} differs)")

@@ -12,14 +12,14 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from dpo_lab.checks import check_beta
 from dpo_lab.errors import InputError
-from dpo_lab.training.config import SAMPLE_PROMPTS, TrainConfig, option
+from dpo_lab.training.config import SAMPLE_PROMPTS, TrainConfig, changed_setting, option
 from dpo_lab.training.run_folder import RunFolder
 
 GRID = {"sweep_beta": "beta", "sweep_loss": "loss", "sweep_learning_rate": "learning_rate"}
@@ -192,13 +192,8 @@ def _check_same(point: TrainConfig) -> None:
     run = RunFolder(point.output_dir)
     if not run.run_file.is_file():
         return
-    there = run.open_existing()["config"]
-    for name, value in asdict(point.settled()).items():
-        if name not in ("output_dir", "resume") and there.get(name) != value:
-            raise InputError(
-                f"{run.root}: holds a point of another sweep: {name} was {there.get(name)!r} and "
-                f"is now {value!r}"
-            )
+    if changed := changed_setting(run.open_existing()["config"], point):
+        raise InputError(f"{run.root}: holds a point of another sweep: {changed}")
 
 
 def _result(point: TrainConfig, settings: dict[str, Any], error: str | None) -> PointResult:
