@@ -1,8 +1,10 @@
-"""How long an explorer takes to redraw in Chromium after its first slider was moved.
+"""How long an explorer holds the page in Chromium after its first slider was moved.
 
     python bench/redraw.py [--output FILE.json]
 
-Counted is the page's own work: the slider's event, every animation frame that follows, and layout.
+Counted is the page's own work: the slider's event, and the animation frames that follow, each with
+its layout. Of a move the longest of these counts: that is what delays the next frame. An explorer
+that computes on for many frames (BetaExplorer) does so in slices.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import shutil
 import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
@@ -21,17 +24,30 @@ from widget_page import open_explorer
 from dpo_lab import widgets
 from dpo_lab.bench.tables import Table, publish
 
-EXPLORERS = ("BoltzmannExplorer", "LossExplorer", "BetaExplorer", "Playground")
+RUN = [{"step": k, "loss": 1 / (k + 1), "rewards/margins": k / 100} for k in range(200)]
+ANSWERS = [
+    {"prompt": "p", "tokens": list("abcdefgh"), "logratios": [k / 9] * 8, "gold": k % 7}
+    for k in range(60)
+]
+EXPLORERS = {
+    "BoltzmannExplorer": widgets.BoltzmannExplorer,
+    "LossExplorer": widgets.LossExplorer,
+    "LandscapeExplorer": widgets.LandscapeExplorer,
+    "BetaExplorer": widgets.BetaExplorer,
+    "CurvesExplorer, 200 rows": lambda: widgets.CurvesExplorer(RUN),
+    "ImplicitRewardExplorer, 60 answers": lambda: widgets.ImplicitRewardExplorer(ANSWERS),
+    "Playground": widgets.Playground,
+}
 MOVES, FRAME = 60, 1000 / 60
 WORK = """
 async (moves) => {
   const slider = document.querySelector("input[type=range]");
   const real = window.requestAnimationFrame;
-  let spent = 0;
+  let longest = 0;
   const timed = (run) => {
     const begin = performance.now();
     run();
-    spent += performance.now() - begin;
+    longest = Math.max(longest, performance.now() - begin);
   };
   window.requestAnimationFrame = (callback) => real((now) => timed(() => {
     callback(now);
@@ -39,21 +55,21 @@ async (moves) => {
   }));
   const step = Number(slider.step) || 1, middle = Number(slider.value), times = [];
   for (let i = 0; i < moves; i++) {
-    spent = 0;
+    longest = 0;
     slider.value = String(middle + step * (i % 2 ? 1 : -1));
     timed(() => slider.dispatchEvent(new Event("input", { bubbles: true })));
     await new Promise((done) => real(() => real(() => real(done))));
-    times.push(spent);
+    times.push(longest);
   }
   return times;
 }
 """
 
 
-def redraw(browser: Browser, name: str) -> list[float]:
-    """Milliseconds of work after each move."""
+def redraw(browser: Browser, explorer: Any) -> list[float]:
+    """Milliseconds of the longest piece of work after each move."""
     page = browser.new_page()
-    open_explorer(page, getattr(widgets, name)())
+    open_explorer(page, explorer)
     times = page.evaluate(WORK, MOVES)
     page.close()
     return times[10:]
@@ -65,8 +81,8 @@ def main() -> None:
     rows = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        for name in EXPLORERS:
-            times = redraw(browser, name)
+        for name, make in EXPLORERS.items():
+            times = redraw(browser, make())
             worst, median = max(times), statistics.median(times)
             rows.append((name, f"{median:.1f}", f"{worst:.1f}", f"{median / FRAME:.0%}"))
         browser.close()

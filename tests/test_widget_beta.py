@@ -133,12 +133,12 @@ class TestPython:
 @pytest.fixture(scope="module")
 def optima(chromium, tmp_path_factory):
     page = chromium.new_page()
-    names = "bradleyTerryFit, populationOptimum, uniformPairs, winTable"
+    names = "bradleyTerryFit, populationOptima, uniformPairs, winTable"
     open_modules(page, tmp_path_factory.mktemp("modules"), {"optima.js": names})
 
-    def call(name, *given):
+    def call(name, *given, then=""):
         given = [each.tolist() if isinstance(each, torch.Tensor) else each for each in given]
-        return page.evaluate(f"(given) => tested.{name}(...given)", given)
+        return page.evaluate(f"(given) => tested.{name}(...given){then}", given)
 
     yield call
     page.close()
@@ -161,7 +161,7 @@ class TestOptima:
     def test_ends_are_pythons(self, optima, labels, flip_rate):
         preferences = table_of(labels, flip_rate)
         for loss in ("dpo", "ipo_sum"):
-            shown = optima("populationOptimum", loss, REF, preferences, 0.5)
+            shown = optima("populationOptima", loss, REF, preferences, then="(0.5)")
             if loss == "dpo" and labels == "certain" and flip_rate == 0:
                 assert shown is None
             else:

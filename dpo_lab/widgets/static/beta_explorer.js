@@ -2,7 +2,7 @@
 
 import { choice, logControl, numberRow, resetButton } from "./controls.js";
 import { kl } from "./maths.js";
-import { populationOptimum, uniformPairs, winTable } from "./optima.js";
+import { populationOptima, uniformPairs, winTable } from "./optima.js";
 import { key } from "./plot.js";
 import { stepsChart } from "./steps_chart.js";
 import { descent, expectedPreferences, tabularLoss } from "./tabular.js";
@@ -22,11 +22,11 @@ const KINDS = ["one", "two", "three"];
 
 // One run: what it has reached, and what it should reach.
 function startRun(world, beta) {
-  const { name, ref, table, rate, optimiser } = world;
+  const { name, ref, table, rate, optimiser, optima } = world;
   const loss = tabularLoss(name, ref, table, beta);
   const run = descent(ref, rate, optimiser);
   const measure = (policy) => ({ kl: kl(policy, ref), margin: meanMargin(policy, world, beta) });
-  const optimum = populationOptimum(name, ref, table, beta);
+  const optimum = optima(beta);
   const records = new Map();
   const advance = () => {
     if (run.step(loss) === false) return false;
@@ -49,7 +49,8 @@ function startRuns(model) {
   const ref = probs.map(Math.log);
   const wins = winTable(rewards, labels === "certain");
   const table = expectedPreferences(uniformPairs(ref.length), wins, flips);
-  const world = { name, ref, table, rate, optimiser };
+  const optima = populationOptima(name, ref, table);
+  const world = { name, ref, table, rate, optimiser, optima };
   return { ...world, labels, flips, betas, runs: betas.map((beta) => startRun(world, beta)) };
 }
 

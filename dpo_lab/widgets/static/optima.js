@@ -18,17 +18,18 @@ export function table(size, entry) {
   return Array.from({ length: size }, (_, i) => Array.from({ length: size }, (__, j) => entry(i, j)));
 }
 
-// The policy of lowest loss for pairs shown equally often; null where the loss falls for ever.
-// DPO: pi_ref exp(r / beta) with the rewards that Bradley-Terry fits to the table. IPO:
+// beta -> the policy of lowest loss for pairs shown equally often; null where the loss falls for
+// ever. DPO: pi_ref exp(r / beta) with the rewards that Bradley-Terry fits to the table. IPO:
 // pi_ref exp(h), where h is the mean of (2 P(i wins) - 1) / (2 tau) over opponents, itself included.
-export function populationOptimum(name, ref, preferences, beta) {
+export function populationOptima(name, ref, preferences) {
   if (name === "ipo_sum") {
     const lead = (row, i) => row.reduce((sum, won, j) =>
       sum + (i === j ? 0 : (won - preferences[j][i]) / (won + preferences[j][i])), 0);
-    return logSoftmax(preferences.map((row, i) => ref[i] + lead(row, i) / (2 * beta * ref.length)));
+    const leads = preferences.map(lead);
+    return (beta) => logSoftmax(ref.map((logp, i) => logp + leads[i] / (2 * beta * ref.length)));
   }
-  const fitted = bradleyTerryFit(preferences);
-  return fitted && logSoftmax(ref.map((logp, i) => logp + fitted[i] / beta));
+  const fitted = bradleyTerryFit(preferences); // no beta in it, so all runs share it
+  return (beta) => fitted && logSoftmax(ref.map((logp, i) => logp + fitted[i] / beta));
 }
 
 // Rewards of highest likelihood, centred, by the iteration of Hunter 2004 (eq. 3); null where some
