@@ -19,7 +19,8 @@ from torch import Tensor
 
 from dpo_lab.errors import InputError
 
-TILE = {"cpu": 2048, "cuda": 16384}  # words; on a CPU a tile should stay in the cache
+TILE = {"cpu": 4096, "cuda": 16384}  # words; on a CPU a tile should stay in the cache
+KEPT_BYTES = 256 << 20
 
 
 def tiled_logps(
@@ -47,7 +48,7 @@ def tiled_logps(
     lowered = torch.is_autocast_enabled(device) and hidden.dtype != torch.float64
     dtype = torch.get_autocast_dtype(device) if lowered else hidden.dtype
     if keep is None:
-        keep = dtype not in (torch.bfloat16, torch.float16)
+        keep = len(ids) * len(weight) * dtype.itemsize <= KEPT_BYTES
     return _TiledLogps.apply(hidden, weight, ids, tile, keep, dtype)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dpo_lab import tiled
 from dpo_lab.errors import InputError
 from dpo_lab.tiled import tiled_logps
 
@@ -72,6 +73,22 @@ def test_under_autocast_sums_stay_in_float32_and_errors_have_no_sign() -> None:
         for gradient, true in zip(gradients, right, strict=True):
             assert gradient.dtype == torch.float32
             assert (gradient - true).norm() < 0.02 * true.norm()
+
+
+def test_exponentials_are_held_only_while_they_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight, ids = problem()
+    saved = []
+
+    def numbers_saved() -> int:
+        saved.clear()
+        with torch.autograd.graph.saved_tensors_hooks(saved.append, lambda _: None):
+            tiled_logps(hidden, weight, ids, tile=8)
+        return sum(tensor.numel() for tensor in saved)
+
+    monkeypatch.setattr(tiled, "KEPT_BYTES", 7 * 23 * 8)
+    held = numbers_saved()
+    monkeypatch.setattr(tiled, "KEPT_BYTES", 7 * 23 * 8 - 1)
+    assert held - numbers_saved() == 7 * 23
 
 
 def test_bad_input() -> None:
