@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import torch
 from torch import nn
+
+_NOT_THE_MODEL = ("transformers_version", "dtype", "torch_dtype", "architectures", "use_cache")
 
 
 def best_device() -> torch.device:
@@ -39,3 +42,14 @@ def model_hash(model: nn.Module) -> str:
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def config_hash(model: nn.Module) -> str:
+    """SHA-256 of what the configuration says of how the weights are used, as hexadecimal.
+
+    Heads, positions, activations: with the same weights they make another model. Where it was
+    loaded from, by which version, and in what way attention is computed do not count.
+    """
+    settings = model.config.to_dict()
+    counted = {k: v for k, v in settings.items() if k[0] != "_" and k not in _NOT_THE_MODEL}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,8 +1,9 @@
 """Reference log-probabilities, computed once and cached under what they depend on.
 
 The reference never changes, so its log-probabilities are data. The cache's key is made of the
-reference's weights, the way they are computed (precision, packed or padded) and the exact token ids
-and spans; the tokenizer, the template and the length limit act only through those ids.
+reference's weights and configuration, the way they are computed (precision, packed or padded) and
+the exact token ids and spans; the tokenizer, the template and the length limit act only through
+those ids.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from dpo_lab.batching import EncodedResponse
-from dpo_lab.models import model_hash
+from dpo_lab.model_state import config_hash, model_hash
 from dpo_lab.training.processes import from_main, is_main
 
 
@@ -64,8 +65,8 @@ def _read(file: Path) -> Float[Tensor, "rows"] | None:
 
 
 def cache_key(model: PreTrainedModel, responses: Sequence[EncodedResponse], how: str = "") -> str:
-    """SHA-256 over the model's weights, the way, and every row's ids and span, hexadecimal."""
-    digest = hashlib.sha256(f"{model_hash(model)} {how}".encode())
+    """SHA-256 over the model, the way, and every row's ids and span, hexadecimal."""
+    digest = hashlib.sha256(f"{model_hash(model)} {config_hash(model)} {how}".encode())
     for row in responses:
         header = array("q", [len(row.input_ids), row.prompt_length])
         digest.update(header.tobytes() + array("q", row.input_ids).tobytes())
