@@ -21,22 +21,25 @@ def train(config: Any) -> None:
     from dpo_lab import diagnosis
     from dpo_lab.plotting.curves import save_curves
     from dpo_lab.training import recipe
+    from dpo_lab.training.checkpoints import complete_checkpoints
     from dpo_lab.training.processes import leave
     from dpo_lab.training.run_folder import RunFolder
-    from dpo_lab.training.write_failures import after_write_failure, is_write_failure
+    from dpo_lab.training.write_failures import after_write_failure, is_write_failure, writing
 
     run = RunFolder(config.output_dir)
     try:
         evaluation = recipe.train(config)
+        leave()
+        if evaluation is None:  # one of several processes, and not the one that reports
+            return
+        rows, record = run.read_metrics(), run.open_existing()
+        with writing(run.curves_file):
+            save_curves(rows, run.curves_file)
     except Exception as error:
         if not is_write_failure(error):
             raise
-        raise InputError(after_write_failure(run, error)) from error
-    leave()
-    if evaluation is None:  # one of several processes, and not the one that reports
-        return
-    rows, record = run.read_metrics(), run.open_existing()
-    save_curves(rows, run.curves_file)
+        complete = complete_checkpoints(run.checkpoints).values()
+        raise InputError(after_write_failure(run.root, complete, error)) from error
     print(f"\n{fill(diagnosis.summary(rows, record, diagnosis.diagnose(rows, record)), 88)}")
     print(f"\nmodel, metrics and curves: {run.root} (more: dpo-lab diagnose --run {run.root})")
 
@@ -200,8 +203,15 @@ def inspect(config: InspectConfig) -> None:
 
 
 def _check_free(target: Path | None) -> None:
-    if target is not None and target.exists():
+    if target is None:
+        return
+    from dpo_lab.training.run_folder import check_writable
+
+    if target.exists():
         raise InputError(f"output {target}: exists already; nothing was changed")
+    if not target.parent.is_dir():
+        raise InputError(f"output {target}: there is no folder {target.parent}")
+    check_writable(target.parent, f"output {target}")
 
 
 def _to_stderr(text: str) -> None:

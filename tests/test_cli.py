@@ -14,7 +14,9 @@ import pytest
 
 from dpo_lab import __version__
 from dpo_lab.cli import main
+from dpo_lab.errors import InputError
 from dpo_lab.training.config import TrainConfig, changed_setting
+from dpo_lab.training.run_folder import RunFolder
 
 
 def run(*arguments: object) -> int:
@@ -97,6 +99,14 @@ def test_an_output_folder_that_holds_something_is_left_alone(
     assert "is not empty; nothing was changed" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_run_that_was_killed_before_it_wrote_anything_can_start_again(tmp_path: Path) -> None:
+    (tmp_path / "run.json.unfinished").write_text('{"status": "runn')
+    RunFolder(tmp_path).check_free()
+    (tmp_path / "metrics.jsonl").touch()
+    with pytest.raises(InputError, match="is not empty"):
+        RunFolder(tmp_path).check_free()
 
 
 def test_an_output_path_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import every_loss
 import pytest
-import sharded
 
 from dpo_lab.cli import main
+from dpo_lab.losses import LOSSES
 
 pytestmark = pytest.mark.slow
 SHORT = {"max_steps": 4, "learning_rate": 1e-3, "max_length": 64, "logging_steps": 1}
 SHORT |= {"eval_steps": 2, "sample_prompts": 4, "max_new_tokens": 4}
-SHARDED = Path(sharded.__file__)
+TIMES = ("runtime", "per_second", "total_flos")
 METRICS = {"rewards/margins", "eval_rewards/margins", "logps/chosen", "kl", "grad_weight"}
 
 
@@ -93,26 +94,63 @@ def test_a_killed_rank_ends_the_run_and_the_checkpoint_resumes(
     assert process.returncode != 0
     assert "SIGKILL" in output or "Signal 9" in output, output[-3000:]
     reached = max(int(p.parent.name[11:]) for p in marker.glob("*/dpo_lab_complete"))
+    before = {row["step"]: row["loss"] for row in rows(folder) if "loss" in row}
     assert json.loads((folder / "run.json").read_text())["status"] == "running"
     process = launch("-m", "dpo_lab", *command, "--resume", cache=cache)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output[-3000:]
-    assert "going on from" in output
-    steps = [row["step"] for row in rows(folder) if "loss" in row]
-    assert steps == list(range(1, 61))
+    assert f"going on from {marker / f'checkpoint-{reached}'}\n" in output
+    after = {row["step"]: row["loss"] for row in rows(folder) if "loss" in row}
+    assert list(after) == list(range(1, 61))
     assert 10 <= reached < 60
+    # What was done between the checkpoint and the kill is done again, and comes out the same.
+    assert {step: after[step] for step in before} == pytest.approx(before, abs=1e-6)
 
 
-def test_sharded_weights_train_as_whole_ones(tiny_model, pair_file, tmp_path, capsys) -> None:
-    """FSDP (torch's fully_shard) around the fast path; accelerate itself shards on cards only."""
-    process = launch(str(SHARDED), str(tiny_model), str(pair_file), cache=tmp_path)
-    sharded.main(str(tiny_model), str(pair_file))
-    alone = json.loads(capsys.readouterr().out.splitlines()[-1])
-    output, _ = process.communicate(timeout=200)
+@pytest.fixture(scope="module")
+def every_case(tiny_model, pair_file, tmp_path_factory) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The logged rows of all cases of every_loss.py, of one process and of two."""
+    folder = tmp_path_factory.mktemp("every_loss")
+    one, two = folder / "one.json", folder / "two.json"
+    given = [str(tiny_model), str(pair_file)]
+    process = launch(every_loss.__file__, *given, str(two), cache=folder)
+    every_loss.main(*given, str(one))
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output[-3000:]
-    (line,) = [line for line in output.splitlines() if re.fullmatch(r"\[[\d., ]+\]", line)]
-    assert json.loads(line) == pytest.approx(alone, abs=1e-5)
-    assert abs(alone[2] - alone[0]) > 1e-2
+    return json.loads(one.read_text()), json.loads(two.read_text())
+
+
+def test_two_processes_give_every_loss_and_metric_of_one(every_case) -> None:
+    """Also of the losses that look at their whole batch: no loss is an exception.
+
+    Pairs and labelled answers, packed and padded, a moving reference, an evaluation whose last
+    round is not full, and steps large enough to tell.
+    """
+    one, two = every_case
+    assert {word for case in one for word in case.split()} >= set(LOSSES)
+    for case in every_loss.cases():
+        assert [set(row) for row in one[case]] == [set(row) for row in two[case]], case
+        for alone, together in zip(one[case], two[case], strict=True):
+            names = [name for name in alone if not name.endswith(TIMES)]
+            expected = {name: alone[name] for name in names}
+            where = {name: together[name] for name in names}
+            assert where == pytest.approx(expected, abs=1e-5, rel=1e-5), case
+        steps = [row["grad_norm"] for row in one[case] if "grad_norm" in row]
+        assert len(steps) == every_loss.STEPS
+        assert min(steps) > 1e-2, case
+    for case in ("kto", "labelled kto"):
+        assert min(row["kl"] for row in one[case] if "kl" in row) > 0.1, case
+
+
+def test_sharded_weights_train_as_whole_ones(every_case) -> None:
+    """FSDP (torch's fully_shard) around the fast path; accelerate itself shards on cards only."""
+    for case in every_loss.SHARDED:
+        alone, together = (each[f"sharded {case}"] for each in every_case)
+        for name in ("loss", "grad_norm"):
+            expected = [row[name] for row in alone]
+            assert len(expected) == every_loss.STEPS
+            assert min(expected) > 1e-2, case
+            assert [row[name] for row in together] == pytest.approx(expected, rel=1e-5), case
 
 
 def rank_one(launcher: int) -> int:

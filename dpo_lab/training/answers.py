@@ -41,6 +41,4 @@ class AnswerTrainer(PreferenceTrainer):
     def evaluate_loss(
         self, logps: AnswerLogps, extra: Mapping[str, Tensor], training: bool = False
     ) -> tuple[AnswerLogps, AnswerOutput]:
-        return logps, self.objective.of_answers(
-            logps, extra, training=training, reduce=self._sum_over_processes
-        )
+        return logps, self.objective.of_answers(logps, extra, training=training)

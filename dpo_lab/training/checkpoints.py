@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from transformers import (
@@ -23,6 +25,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from dpo_lab.training.run_folder import RunFolder
+from dpo_lab.training.write_failures import writing
 
 COMPLETE = "dpo_lab_complete"
 # The last one is another class in a notebook.
@@ -40,9 +43,10 @@ class CheckpointMarker(TrainerCallback):
         **kwargs: object,
     ) -> None:
         if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            folder = checkpoint_folder(args, state)
             os.sync()  # the marker must not reach the disk before what it vouches for
-            (folder / COMPLETE).touch()
+            with writing(folder):
+                (folder / COMPLETE).touch()
 
 
 class MetricsFile(TrainerCallback):
@@ -108,10 +112,28 @@ def use_readable_progress(trainer: Trainer) -> None:
         trainer.add_callback(ReadableProgress())
 
 
+@contextmanager
+def closed_progress(trainer: Trainer) -> Iterator[None]:
+    """Close the bars where training fails: what is said then has a line of its own."""
+    try:
+        yield
+    finally:
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, ReadableProgress):
+                for bar in (callback.prediction_bar, callback.training_bar):
+                    if bar is not None:
+                        bar.close()
+
+
+def checkpoint_folder(args: TrainingArguments, state: TrainerState) -> Path:
+    """Where transformers writes the checkpoint of this step."""
+    return Path(args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+
+
 def complete_checkpoints(folder: Path) -> dict[int, Path]:
-    """The marked checkpoints under `folder`, by their step."""
+    """The marked checkpoints under `folder`, by their step, oldest first."""
     marked = (path.parent for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{COMPLETE}"))
-    return {int(path.name.rpartition("-")[2]): path for path in marked}
+    return dict(sorted((int(path.name.rpartition("-")[2]), path) for path in marked))
 
 
 def last_complete_checkpoint(folder: Path) -> str | None:

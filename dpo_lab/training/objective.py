@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -27,7 +27,6 @@ KLS = {"chosen_kl", "rejected_kl"}
 WEIGHTS = {"chosen_weights", "rejected_weights"}
 POLICY_TABLES = {"policy_chosen_tokens", "policy_rejected_tokens"}
 REF_TABLES = {"ref_chosen_tokens", "ref_rejected_tokens"}
-Reduce = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ class Objective:
 
     `bco_pair` without the option `shift` follows the mean reward (`RunningShift`), and
     `beta_dpo` without `margin_threshold` its moving mean (`RunningMargin`); both are part of a
-    checkpoint. They move in training only.
+    checkpoint. They move in training only. Of several processes each must be shown the whole
+    batch (`joined.of_all_processes`), so that all remember the same.
     """
 
     def __init__(self, config: LossConfig) -> None:
@@ -95,7 +95,7 @@ class Objective:
         self.margin = RunningMargin() if moving else None
 
     def of_pairs(
-        self, logps: PairLogps, inputs: Mapping[str, Tensor], *, training: bool, reduce: Reduce
+        self, logps: PairLogps, inputs: Mapping[str, Tensor], *, training: bool
     ) -> tuple[PairLogps, LossOutput]:
         """The unreduced loss, and the pairs it stands for: all, or those that beta-DPO draws."""
         options = dict(self.config.options)
@@ -107,27 +107,26 @@ class Objective:
             options["margin_threshold"] = self.margin.mean
         if self.shift is not None:
             ratios = torch.cat([logps.chosen_logratios, logps.rejected_logratios])
-            options["shift"] = self._moved_shift(ratios, training, reduce)
+            options["shift"] = self._moved_shift(ratios, training)
         config = self.config
         output = compute_weighted_loss(config.weights, logps, config.beta, inputs=inputs, **options)
         return logps, output
 
     def of_answers(
-        self, logps: AnswerLogps, inputs: Mapping[str, Tensor], *, training: bool, reduce: Reduce
+        self, logps: AnswerLogps, inputs: Mapping[str, Tensor], *, training: bool
     ) -> AnswerOutput:
         """The unreduced loss of labelled answers; a run on them has one loss, of weight 1."""
         options = dict(self.config.options)
         if self.shift is not None:
-            options["shift"] = self._moved_shift(logps.logratios, training, reduce)
+            options["shift"] = self._moved_shift(logps.logratios, training)
         (name,) = self.config.weights
         return compute_answer_loss(name, logps, self.config.beta, inputs=inputs, **options)
 
-    def _moved_shift(self, logratios: Tensor, training: bool, reduce: Reduce) -> float:
+    def _moved_shift(self, logratios: Tensor, training: bool) -> float:
         if not training:
             return self.shift.update(0.0, 0.0)
         total = self.config.reward_beta * logratios.detach().double().sum()
-        both = reduce(torch.stack([total, total.new_tensor(float(len(logratios)))]))
-        return self.shift.update(*both.tolist())
+        return self.shift.update(total.item(), float(len(logratios)))
 
     def state_dict(self) -> dict[str, dict[str, float]]:
         """What a checkpoint must hold besides weights and optimiser."""

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from dpo_lab.adapters import reference_mode
 from dpo_lab.batching import Batch
@@ -27,6 +26,7 @@ from dpo_lab.logprobs import sequence_logps
 from dpo_lab.losses import AnswerLogps, AnswerOutput, LossOutput, PairLogps
 from dpo_lab.models import disable_dropout
 from dpo_lab.scoring import batch_logits, batch_logps
+from dpo_lab.training.checkpoints import checkpoint_folder
 from dpo_lab.training.examples import (
     MISMATCHED,
     PreferenceCollator,
@@ -34,6 +34,7 @@ from dpo_lab.training.examples import (
     packed_of,
     pieces,
 )
+from dpo_lab.training.joined import of_all_processes
 from dpo_lab.training.metrics import Means, first_rows, gradient_weight, pair_metrics
 from dpo_lab.training.moving_reference import MovingReference
 from dpo_lab.training.objective import (
@@ -44,6 +45,7 @@ from dpo_lab.training.objective import (
 )
 from dpo_lab.training.processes import sharded
 from dpo_lab.training.sample_metrics import SampleMetrics
+from dpo_lab.training.write_failures import writing
 
 STEP_ZERO_TOLERANCE = 1e-3
 STEP_ZERO_ROUNDING = 1e-6  # of float32, for losses that are large at the reference
@@ -138,23 +140,18 @@ class PreferenceTrainer(Trainer):
     def mismatched_logratios(
         self, model: nn.Module, inputs: Mapping[str, Any]
     ) -> dict[str, Tensor]:
-        """KTO's measurement of the KL: the mean over the batch of all processes, one number."""
+        """KTO's measurement of the KL: one number for each mismatched row."""
         if "ref_mismatched_logps" not in inputs:
             return {}
         with torch.no_grad():
             logps = batch_logps(model, batch_of(inputs, MISMATCHED))
-        ratios = logps - inputs["ref_mismatched_logps"].to(logps.dtype)
-        both = torch.stack([ratios.sum(), ratios.new_tensor(float(len(ratios)))])
-        total, count = self._sum_over_processes(both)
-        return {"mismatched_logratios": (total / count)[None]}
+        return {"mismatched_logratios": logps - inputs["ref_mismatched_logps"].to(logps.dtype)}
 
     def evaluate_loss(
         self, logps: PairLogps, extra: Mapping[str, Tensor], training: bool = False
     ) -> tuple[PairLogps, LossOutput | AnswerOutput]:
         """The configured loss, unreduced, and the log-probabilities that it stands for."""
-        return self.objective.of_pairs(
-            logps, extra, training=training, reduce=self._sum_over_processes
-        )
+        return self.objective.of_pairs(logps, extra, training=training)
 
     metrics = staticmethod(pair_metrics)
 
@@ -166,12 +163,16 @@ class PreferenceTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, dict]:
         logps, extra = self.batch_logps(model, inputs)
+        real = inputs.get("real", sys.maxsize)
+        if not self.loss_config.splittable:
+            logps, extra = of_all_processes(logps, extra, real)
+            real = sys.maxsize
         logps, output = self.evaluate_loss(logps, extra, training=model.training)
         if model.training:
             values = self.metrics(logps, output, extra) | gradient_weight(logps, output)
             self._means["train"].add(values)
         else:
-            kept = [first_rows(each, inputs["real"]) for each in (logps, output)]
+            kept = [first_rows(each, real) for each in (logps, output)]
             self._means["eval"].add(self.metrics(*kept, extra) | {"loss": kept[1].losses})
         loss = inputs["share"] * output.losses.mean()
         return (loss, {}) if return_outputs else loss
@@ -256,14 +257,23 @@ class PreferenceTrainer(Trainer):
             )
         return loss
 
+    def _init_training_state(
+        self, max_steps: int, steps_per_epoch: int, epochs: int, *more: Any
+    ) -> tuple[int, int]:
+        started, skipped = super()._init_training_state(max_steps, steps_per_epoch, epochs, *more)
+        if self.state.global_step >= max_steps:
+            started = epochs  # resumed at its end; transformers would train one step more
+        return started, skipped
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if self.is_world_process_zero():
-            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            file = Path(self.args.output_dir, folder, LOSS_STATE)
-            file.write_text(json.dumps(self.objective.state_dict()), encoding="utf-8")
-            if self.moving is not None:
-                self.moving.save(file.parent)
+        folder = checkpoint_folder(self.args, self.state)
+        with writing(folder):
+            super()._save_checkpoint(model, trial)
+            if self.is_world_process_zero():
+                text = json.dumps(self.objective.state_dict())
+                (folder / LOSS_STATE).write_text(text, encoding="utf-8")
+                if self.moving is not None:
+                    self.moving.save(folder)
         self.accelerator.wait_for_everyone()  # a marker must vouch for every process's files
 
     def whole_weights(self) -> dict[str, Tensor] | None:

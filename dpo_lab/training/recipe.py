@@ -38,6 +38,7 @@ from dpo_lab.pairs import PreferencePair, UnpairedExample
 from dpo_lab.training.checkpoints import (
     CheckpointMarker,
     MetricsFile,
+    closed_progress,
     last_complete_checkpoint,
     use_readable_progress,
 )
@@ -64,8 +65,10 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     run = RunFolder(config.output_dir)
     say = say if is_main() else _say_nothing
     record = run.open_existing() if config.resume else {}
-    if not config.resume and is_main():
-        run.check_free()
+    if is_main():
+        if not config.resume:
+            run.check_free()
+        run.check_writable()
     if config.hub_model_id is not None and is_main():
         check_hub(config.hub_model_id)
     wait_for_all()
@@ -220,7 +223,8 @@ def _preference_stage(
         loss = trainer.check_step_zero()
         say(f"loss at step 0: {loss:.4f}; without a reference there is no value to check it by")
     use_readable_progress(trainer)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with closed_progress(trainer):
+        trainer.train(resume_from_checkpoint=checkpoint)
     last = trainer.state.global_step
     if not any("eval_loss" in row and row["step"] == last for row in trainer.state.log_history):
         trainer.evaluate()

@@ -9,6 +9,8 @@ reference/      the tuned model training started from; never changed afterwards
 model/          the trained policy and its tokenizer, as transformers loads them
 adapter/        the low-rank adapters alone, where they were trained; they are merged into model/
 checkpoints/    what a killed run resumes from
+
+While a run is at work, rows.*.unfinished/ holds its text and token ids.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dpo_lab.errors import InputError
+from dpo_lab.training.write_failures import writing
 
 
 class RunFolder:
@@ -44,15 +48,13 @@ class RunFolder:
         self.sft_checkpoints = self.root / "sft_checkpoints"
 
     def check_free(self) -> None:
-        """Raise `InputError` if the folder holds anything or cannot be made; change nothing."""
+        """Raise `InputError` if the folder holds anything but a killed run's temporary files."""
         if self.root.exists() and not self.root.is_dir():
             raise InputError(f"output_dir {self.root}: is a file")
-        if self.root.is_dir() and any(self.root.iterdir()):
+        torn = unfinished_of(self.run_file)  # a run that was killed before it had written anything
+        if self.root.is_dir() and any(path != torn for path in self.root.iterdir()):
             hint = " (add --resume to go on with it)" if self.run_file.is_file() else ""
             raise InputError(f"output_dir {self.root}: is not empty{hint}; nothing was changed")
-        above = next(p for p in (self.root, *self.root.absolute().parents) if p.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK):
-            raise InputError(f"output_dir {self.root}: nothing can be written below {above}")
 
     def open_existing(self) -> dict[str, Any]:
         """The content of run.json. Raises `InputError` if this is not a run's folder."""
@@ -67,7 +69,8 @@ class RunFolder:
 
     def write_run(self, content: Mapping[str, Any]) -> None:
         """Replace run.json in one step; creates the folder."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        with writing(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
         write_atomically(self.run_file, json.dumps(content, indent=2) + "\n")
 
     def read_metrics(self) -> list[dict[str, float | int]]:
@@ -80,9 +83,17 @@ class RunFolder:
 
     def begin_logs(self, metrics: Iterable[Mapping[str, float | int]], step: int) -> None:
         """Start both logs from a state after `step` steps: what came later is logged again."""
-        kept = [row for row in self.read_samples() if row["step"] <= step] if step else []
+        kept: list[dict[str, Any]] = []
+        if step and self.samples_file.is_file():
+            # A kill, or a full disk, may have left half a line at the end: it is of a later step.
+            whole, _, _ = self.samples_file.read_text(encoding="utf-8").rpartition("\n")
+            kept = [row for row in map(json.loads, whole.splitlines()) if row["step"] <= step]
         write_atomically(self.metrics_file, _lines(metrics))
         write_atomically(self.samples_file, _lines(kept))
+
+    def check_writable(self) -> None:
+        """Raise `InputError` if nothing can be written into the folder, or it cannot be made."""
+        check_writable(self.root, f"output_dir {self.root}")
 
     def append_metrics(self, row: Mapping[str, float | int]) -> None:
         """Add one row to metrics.jsonl."""
@@ -104,11 +115,12 @@ class RunFolder:
         weights: to be saved in the place of the model's own, where those lie in shards.
         """
         unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        model.save_pretrained(unfinished, state_dict=weights)
-        tokenizer.save_pretrained(unfinished)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
+        with writing(folder):
+            shutil.rmtree(unfinished, ignore_errors=True)
+            model.save_pretrained(unfinished, state_dict=weights)
+            tokenizer.save_pretrained(unfinished)
+            shutil.rmtree(folder, ignore_errors=True)
+            unfinished.rename(folder)
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -116,7 +128,7 @@ def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _append(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    with file.open("a", encoding="utf-8") as open_file:
+    with writing(file), file.open("a", encoding="utf-8") as open_file:
         open_file.write(_lines(rows))
 
 
@@ -130,10 +142,34 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to a file next to `path`, then rename it over `path`."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    """Write `text` to a file next to `path`, then rename it over `path`.
+
+    Raises `WriteError`, which names `path`, where that cannot be done.
+    """
+    unfinished = unfinished_of(path)
+    with writing(path):
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+
+
+def unfinished_of(path: Path) -> Path:
+    """Where a file is written before it takes its place."""
+    return path.with_name(path.name + ".unfinished")
+
+
+def check_writable(folder: Path, name: str) -> None:
+    """Raise `InputError` that begins with `name` if nothing can be written into `folder`.
+
+    Tries it, in the folder or in the one that it would be made in: permissions do not say
+    everything. What is tried has no name, or is gone at once.
+    """
+    above = folder
+    try:
+        above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise InputError(f"{name}: nothing can be written below {above} ({error})") from error
