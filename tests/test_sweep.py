@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +17,9 @@ from matplotlib.figure import Figure
 from dpo_lab.cli import main
 from dpo_lab.errors import InputError
 from dpo_lab.plotting.sweep import draw_sweep
+from dpo_lab.training.checkpoints import complete_checkpoints
 from dpo_lab.training.config import TrainConfig
+from dpo_lab.training.run_folder import RunFolder
 from dpo_lab.training.sweep import PointResult, SweepConfig, plane, run_sweep, table, to_words
 
 
@@ -65,11 +73,28 @@ def test_mistakes_are_one_message_and_leave_nothing(words, message, tmp_path, ca
     assert not folder.exists()
 
 
+def kill_once_there_is_a_checkpoint(folder: Path) -> None:
+    """SIGKILL for the process that trains in `folder`, as the system does where memory is short."""
+    while not list(folder.glob("checkpoints/*/dpo_lab_complete")):
+        time.sleep(0.005)
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # gone meanwhile
+            if str(folder).encode() in entry.read_bytes().split(b"\0"):
+                os.kill(int(entry.parent.name), signal.SIGKILL)
+
+
+def without_times(folder: Path) -> list[dict]:
+    """The logged rows; but the last, of transformers, is about what one process did."""
+    rows = [row for row in RunFolder(folder).read_metrics() if "train_loss" not in row]
+    times = ("runtime", "per_second")
+    return [{k: v for k, v in row.items() if not k.endswith(times)} for row in rows]
+
+
 @pytest.mark.slow
-def test_a_failed_point_is_reported_and_a_second_call_goes_on(
+def test_a_killed_point_goes_on_a_failed_one_is_reported_and_a_finished_one_is_read(
     tiny_model, pair_file, cache, tmp_path, monkeypatch, capsys
 ) -> None:
-    """On a local Dask cluster first; then on this machine, where the finished point is read."""
+    """On a local Dask cluster first, where a point is killed; then on this machine."""
     from distributed import Client
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -78,27 +103,36 @@ def test_a_failed_point_is_reported_and_a_second_call_goes_on(
         model=str(tiny_model),
         output_dir=str(tmp_path / "sweep"),
         sweep_loss=["dpo", "odpo"],  # odpo needs margins, which these pairs do not have
-        max_steps=2,
+        max_steps=100,
+        logging_steps=1,
+        save_steps=5,
         max_length=64,
         sample_prompts=4,
         max_new_tokens=4,
     )
+    good_folder = tmp_path / "sweep" / "loss=dpo"
+    killer = threading.Thread(target=kill_once_there_is_a_checkpoint, args=[good_folder])
+    killer.start()
     with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as here:
         there = SweepConfig(**{**config.__dict__, "dask": here.scheduler.address})
-        good, bad = run_sweep(there, lambda _: None)
-    assert good.error is None
-    assert good.record["status"] == "complete"
-    assert good.last["kl/policy_error"] >= 0
+        killed, bad = run_sweep(there, lambda _: None)
+    killer.join()
+    assert killed.error.startswith("exit status -9; loss=dpo.train.log ends with: ")
+    assert killed.record is None
     assert "odpo needs them" in bad.error
     assert bad.record is None
 
-    log = tmp_path / "sweep" / "loss=dpo.train.log"
-    before = log.read_bytes()
+    reached = max(complete_checkpoints(good_folder / "checkpoints"))
+    assert reached < 100
     words = [word for word in to_words(config) if word != "dpo"]
     words = words[: words.index("--loss")] + words[words.index("--loss") + 1 :]
-    assert main(["sweep", *words, "--sweep_loss", "dpo", "odpo"]) == 2
+    words += ["--workers", "2", "--sweep_loss"]
+    assert main(["sweep", *words, "dpo", "odpo"]) == 2
     said = capsys.readouterr()
-    assert log.read_bytes() == before  # it was read, not trained again
+    log = tmp_path / "sweep" / "loss=dpo.train.log"
+    assert f"going on from {good_folder / 'checkpoints' / f'checkpoint-{reached}'}\n" in (
+        log.read_text()
+    )
     assert "1 of 2 points failed: loss=odpo" in said.err
     assert "loss=dpo   0." in said.out
     assert "loss=odpo  failed: exit status 2" in said.out
@@ -106,8 +140,24 @@ def test_a_failed_point_is_reported_and_a_second_call_goes_on(
     assert [point["name"] for point in stored] == ["loss=dpo", "loss=odpo"]
     assert (tmp_path / "sweep" / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
+    # The point that nobody killed ends with the same weights, and logged the same.
+    alone = replace(config.points()[0], output_dir=str(tmp_path / "alone"))
+    monkeypatch.setattr("dpo_lab.plotting.curves.save_curves", lambda rows, file: None)
+    assert main(["train", *to_words(alone)]) == 0
+    records = [RunFolder(folder).open_existing() for folder in (good_folder, tmp_path / "alone")]
+    assert records[0]["model_sha256"] == records[1]["model_sha256"]
+    assert records[0]["evaluation"] == records[1]["evaluation"]
+    assert without_times(good_folder) == without_times(tmp_path / "alone")
+
+    before = log.read_bytes()
+    (good,) = run_sweep(SweepConfig(**{**config.__dict__, "sweep_loss": ["dpo"]}), lambda _: None)
+    assert log.read_bytes() == before  # it was read, not trained again
+    assert good.error is None
+    assert good.record["status"] == "complete"
+    assert good.last["kl/policy_error"] >= 0
+
     other = SweepConfig(**{**config.__dict__, "max_steps": 3})
-    with pytest.raises(InputError, match="another sweep: max_steps was 2 and is now 3"):
+    with pytest.raises(InputError, match="another sweep: max_steps was 100 and is now 3"):
         run_sweep(other, lambda _: None)
 
 
