@@ -11,7 +11,7 @@ from training_fixtures import make_trainer
 from dpo_lab.cli import main
 from dpo_lab.models import load_policy
 from dpo_lab.scoring import score_pairs
-from dpo_lab.training import hub
+from dpo_lab.training import config_checks, hub
 from dpo_lab.training.examples import attach_reference
 from dpo_lab.training.objective import LossConfig
 
@@ -92,4 +92,20 @@ def test_a_push_that_cannot_work_stops_the_run_before_it_begins(
     monkeypatch.setattr(hub, "HfApi", NotLoggedIn)
     assert main(words(tiny_model, pair_file, run, "reader/tiny")) == 2
     assert "not logged in to the hub" in capsys.readouterr().err
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("tracker", ["mlflow", "no such tracker"])
+def test_a_tracker_that_is_not_there_stops_the_run_before_it_begins(
+    tiny_model, pair_file, cache, tmp_path, monkeypatch, capsys, tracker
+) -> None:
+    monkeypatch.setattr(
+        config_checks, "get_available_reporting_integrations", lambda: ["tensorboard"]
+    )
+    run = tmp_path / "run"
+    where = ["--pairs", str(pair_file), "--model", str(tiny_model), "--output_dir", str(run)]
+    assert main(["train", *where, "--report_to", tracker]) == 2
+    said = capsys.readouterr().err
+    assert f"report_to: {tracker!r} is not installed" in said
+    assert "here are: none, all, tensorboard" in said
     assert not run.exists()

@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 import torch
 
-from dpo_lab.checks import check_beta
 from dpo_lab.errors import InputError
-from dpo_lab.losses import LOSSES, check_weights, settle_shared_options
+from dpo_lab.losses import LOSSES, check_weights
 from dpo_lab.models import SmallModelConfig
 from dpo_lab.training.objective import LossConfig
 
@@ -109,26 +108,6 @@ class TrainConfig:
     num_hidden_layers: int = option(3, "layers of a new model")
     num_attention_heads: int = option(4, "attention heads of a new model")
 
-    def check(self) -> None:
-        """Raise `InputError` naming the first setting that cannot be right."""
-        self._check_loss()
-        if self.pairs is None and self.eval_pairs is not None:
-            raise InputError("eval_pairs: needs --pairs as well")
-        if not 0 < self.eval_fraction < 1:
-            raise InputError(f"eval_fraction must lie in (0, 1), got {self.eval_fraction}")
-        if self.max_steps == 0 or self.max_steps < -1:
-            raise InputError(f"max_steps must be -1 or at least 1, got {self.max_steps}")
-        if self.sample_prompts is not None and (
-            self.sample_prompts < 0 or self.sample_prompts == 1
-        ):
-            raise InputError(f"sample_prompts must be 0 or at least 2, got {self.sample_prompts}")
-        for name in _POSITIVE:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{name} must be greater than 0, got {value}")
-        self._check_precision()
-        self.model_size()
-
     def model_size(self) -> SmallModelConfig:
         """Size of the model that is made where none is given."""
         return SmallModelConfig(
@@ -136,7 +115,7 @@ class TrainConfig:
         )
 
     def loss_config(self) -> LossConfig:
-        """The losses with their weights, beta and options. Raises `InputError` as `check` does."""
+        """The losses with their weights, beta and options. Raises `InputError` for what is none."""
         names = [self.loss] if isinstance(self.loss, str) else self.loss
         weights = [1.0] * len(names) if self.loss_weights is None else self.loss_weights
         if len(weights) != len(names):
@@ -164,51 +143,10 @@ class TrainConfig:
             raise InputError("loss_options: label_smoothing is given twice")
         return given | {"label_smoothing": self.label_smoothing}
 
-    def _check_loss(self) -> None:
-        """Raise `InputError` for losses, a beta or options that this run cannot have."""
-        losses = self.loss_config()
-        if self.beta is not None:
-            check_beta(self.beta)
-        settle_shared_options(losses.weights, self.beta, losses.options)
-        if self.reference is not None and not losses.needs_reference:
-            names = ", ".join(losses.weights)
-            raise InputError(f"reference: {names} has none, so it cannot be given one")
-        if self.reference is not None and self.model is None:
-            raise InputError("reference: needs --model; a model made here is its own reference")
-        if self.sync_ref_model:
-            self._check_moving_reference(losses)
-        if losses.has("kto") and self.per_device_train_batch_size < 2:
-            raise InputError(
-                "per_device_train_batch_size: kto measures its reference point as a mean over the "
-                "micro-batch and needs at least 2, got 1"
-            )
-
-    def _check_moving_reference(self, losses: LossConfig) -> None:
-        if self.use_peft:
-            raise InputError("sync_ref_model: with --use_peft the reference is the fixed base")
-        if not losses.needs_reference or losses.has("kto"):
-            names = ", ".join(losses.weights)
-            raise InputError(
-                f"sync_ref_model: not for {names}: kto measures against a fixed "
-                "reference, and a loss without one has nothing to move"
-            )
-        if not 0 < self.ref_model_mixup_alpha <= 1:
-            raise InputError(
-                f"ref_model_mixup_alpha must lie in (0, 1], got {self.ref_model_mixup_alpha}"
-            )
-
     def settled(self) -> TrainConfig:
         """The same settings as they are written down: defaults of the loss filled in."""
         losses = self.loss_config()
         return replace(self, resume=False, beta=losses.settled_beta, loss=list(losses.weights))
-
-    def _check_precision(self) -> None:
-        if self.bf16 and self.fp16:
-            raise InputError("fp16: bf16 is given too; choose one")
-        if self.fp16 and not torch.cuda.is_available():
-            raise InputError("fp16: needs a CUDA device, and there is none; bf16 runs on CPUs")
-        if self.bf16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False):
-            raise InputError("bf16: this card has none in hardware; use --fp16")
 
     def precision(self) -> torch.dtype | None:
         """What matrix products run in; None for float32."""
@@ -237,27 +175,3 @@ def changed_setting(old: Mapping[str, Any], new: TrainConfig) -> str | None:
         if name not in ("output_dir", "resume") and there[name] != value:
             return f"{name} was {there[name]!r} and is now {value!r}"
     return None
-
-
-_POSITIVE = (
-    "world_pairs",
-    "learning_rate",
-    "num_train_epochs",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "max_length",
-    "max_new_tokens",
-    "token_budget",
-    "lora_r",
-    "lora_alpha",
-    "ref_model_sync_steps",
-    "logging_steps",
-    "eval_steps",
-    "save_steps",
-    "sft_epochs",
-    "sft_learning_rate",
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-)

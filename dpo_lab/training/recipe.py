@@ -44,6 +44,7 @@ from dpo_lab.training.checkpoints import (
 )
 from dpo_lab.training.companions import companions
 from dpo_lab.training.config import TrainConfig, changed_setting
+from dpo_lab.training.config_checks import check_config
 from dpo_lab.training.hub import check_hub, push
 from dpo_lab.training.processes import is_main, on_cpu, wait_for_all
 from dpo_lab.training.run_data import EncodedData, RunData, Say, encode, load_data
@@ -61,7 +62,7 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     """
     started = time.monotonic()
     disable_progress_bar()  # transformers' own, for files; training has its bar
-    config.check()
+    check_config(config)
     run = RunFolder(config.output_dir)
     say = say if is_main() else _say_nothing
     record = run.open_existing() if config.resume else {}

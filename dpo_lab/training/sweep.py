@@ -20,6 +20,7 @@ from typing import Any
 from dpo_lab.checks import check_beta
 from dpo_lab.errors import InputError
 from dpo_lab.training.config import SAMPLE_PROMPTS, TrainConfig, changed_setting, option
+from dpo_lab.training.config_checks import check_config
 from dpo_lab.training.run_folder import RunFolder
 
 GRID = {"sweep_beta": "beta", "sweep_loss": "loss", "sweep_learning_rate": "learning_rate"}
@@ -55,7 +56,7 @@ class SweepConfig(TrainConfig):
         for value in self.sweep_beta or []:
             check_beta(value, "sweep_beta")
         for point in self.points():
-            point.check()
+            check_config(point)
 
     def points(self) -> list[TrainConfig]:
         """One `TrainConfig` a point, in the order of the grid; its folder is named by its place."""
