@@ -22,11 +22,14 @@ def train(config: Any) -> None:
     from dpo_lab.plotting.curves import save_curves
     from dpo_lab.training import recipe
     from dpo_lab.training.checkpoints import complete_checkpoints
-    from dpo_lab.training.processes import leave
+    from dpo_lab.training.processes import leave, on_cpu
     from dpo_lab.training.run_folder import RunFolder
+    from dpo_lab.training.surroundings import keep_freed_memory
     from dpo_lab.training.write_failures import after_write_failure, is_write_failure, writing
 
     run = RunFolder(config.output_dir)
+    if on_cpu():
+        keep_freed_memory()
     try:
         evaluation = recipe.train(config)
         leave()
