@@ -3,7 +3,7 @@
     every_loss.py MODEL PAIRS FILE
 
 Started by a launcher or called, by test_processes.py. Each process has its part of batches of 8.
-First with copies of a model (DDP) through the real trainer, then with shards of it (FSDP).
+First with copies of a model (DDP), then some with shards of it (accelerate's FSDP).
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 import copy
 import gc
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object, reduce
-from torch import nn
-from torch.distributed.fsdp import fully_shard
+from accelerate.utils import DistributedType, gather_object
 from torch.distributed.tensor import DTensor
 from transformers import TrainingArguments
 
@@ -35,14 +34,14 @@ from dpo_lab.training.examples import (
     attach_reference,
     mismatched_pairs,
     mismatched_rows,
-    pieces,
 )
 from dpo_lab.training.moving_reference import MovingReference
 from dpo_lab.training.objective import LossConfig
 from dpo_lab.training.preference import PreferenceTrainer
+from dpo_lab.training.processes import sharded
 
 BATCH, STEPS, HELD_OUT = 8, 3, 11  # the last round of an evaluation is not full
-SHARDED = ("dpo", "ipo_avg", "simpo", "aot", "labelled kto")
+SHARDED = ("dpo", "tdpo1", "aot", "labelled kto")
 
 
 class World:
@@ -67,7 +66,7 @@ class World:
         # Lower than they are, so that KTO's reference point is above 0.
         return score_responses(self.reference, rows, 0, progress=False) - 3.0
 
-    def trainer(self, case: str, folder: str, budget: int) -> PreferenceTrainer:
+    def trainer(self, case: str, folder: str, save: str = "no") -> PreferenceTrainer:
         """The trainer of a case: `labelled`, `moving`, or nothing, and the losses by name."""
         words = case.split()
         labelled, moving = "labelled" in words, "moving" in words
@@ -79,25 +78,30 @@ class World:
         follower = MovingReference(copy.deepcopy(self.reference), 0.5, 1) if moving else None
         return kind(
             copy.deepcopy(self.policy),
-            arguments(folder),
+            arguments(folder, save),
             losses,
             pad_id=0,
             reference=self.reference if losses.needs_reference_model else None,
             moving=follower,
-            token_budget=None if losses.needs_logits or moving else budget,
+            token_budget=None if losses.needs_logits or moving else 100,
             train_dataset=examples[HELD_OUT:],
             eval_dataset=examples[:HELD_OUT],
         )
 
 
-def arguments(folder: str) -> TrainingArguments:
+def arguments(folder: str, save: str) -> TrainingArguments:
     """Plain gradient steps: Adam's first ones turn rounding into whole steps."""
     size = BATCH // PartialState(cpu=True).num_processes
-    return TrainingArguments(
+    made = TrainingArguments(
         folder, per_device_train_batch_size=size, per_device_eval_batch_size=size,
         optim="sgd", learning_rate=0.3, lr_scheduler_type="constant", max_steps=STEPS,
-        logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
+        logging_steps=1, save_steps=STEPS - 1, save_strategy=save,
+        report_to="none", disable_tqdm=True, use_cpu=True,
     )  # fmt: skip
+    if sharded() and made.distributed_state.num_processes > 1:
+        # accelerate leaves FSDP out for processes that it knows to be on CPUs, without a word.
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    return made
 
 
 def cases() -> list[str]:
@@ -106,51 +110,51 @@ def cases() -> list[str]:
     return [*LOSSES, *labelled, "aot ld_dpo wpo", "beta_dpo sft", "moving dpo", "moving bco_pair"]
 
 
-def copies(world: World, case: str, folder: str) -> list[dict[str, float]]:
-    """Train; the logged rows. Raises where the processes remember different things."""
-    trainer = world.trainer(case, folder, budget=100)
-    trainer.train()
+def trained(trainer: PreferenceTrainer, checkpoint: str | None = None) -> list[dict[str, float]]:
+    """Train and evaluate; the logged rows. Raises where processes remember different things."""
+    trainer.train(resume_from_checkpoint=checkpoint)
     trainer.evaluate()
     memories = gather_object([trainer.objective.state_dict()])
     assert all(memory == memories[0] for memory in memories), memories
     return trainer.state.log_history
 
 
+def end(trainer: PreferenceTrainer) -> dict[str, float]:
+    """How far the weights have come, each tensor: those that a run would save."""
+    weights = trainer.whole_weights() or trainer.model.state_dict()
+    return {name: weight.double().norm().item() for name, weight in weights.items()}
+
+
+def use_shards() -> None:
+    """What `accelerate launch --use_fsdp` says, where there are several processes."""
+    if PartialState(cpu=True).num_processes > 1:
+        os.environ["ACCELERATE_USE_FSDP"], os.environ["FSDP_VERSION"] = "true", "2"
+        os.environ["FSDP_AUTO_WRAP_POLICY"] = "TRANSFORMER_BASED_WRAP"
+        os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = "LlamaDecoderLayer"
+
+
 def shards(world: World, case: str, folder: str) -> list[dict[str, float]]:
-    """The trainer's loss of weights in shards, and steps on it; accelerate shards on cards only."""
-    # In one piece: shards are gathered in step, and processes may have different numbers of them.
-    trainer, state = world.trainer(case, folder, budget=sys.maxsize), PartialState(cpu=True)
-    model, size = trainer.model, BATCH // state.num_processes
-    if state.num_processes > 1:
-        shard(model)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.3)
-    rows = []
-    for step in range(STEPS):
-        start = BATCH * step + size * state.process_index
-        batch = trainer.data_collator(trainer.train_dataset[start : start + size])
-        (piece,) = pieces(batch)
-        loss = trainer.compute_loss(model.train(), piece)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        optimiser.step()
-        optimiser.zero_grad()
-        rows.append({"loss": reduce(loss.detach(), "mean").item(), "grad_norm": norm.item()})
-    return rows
-
-
-def shard(model: nn.Module) -> None:
-    for layer in model.model.layers:
-        fully_shard(layer)
-    fully_shard(model)
-    assert all(isinstance(weight, DTensor) for weight in model.parameters())
+    """The same in shards, twice: in one go, and from a checkpoint on."""
+    whole = world.trainer(case, folder, save="steps")
+    rows = trained(whole)
+    resumed = world.trainer(case, folder)
+    again = trained(resumed, f"{folder}/checkpoint-{STEPS - 1}")
+    if PartialState(cpu=True).num_processes > 1:
+        kinds = {type(weight) for weight in resumed.model_wrapped.model.layers.parameters()}
+        assert kinds == {DTensor}, kinds
+    steps = [[row["loss"] for row in each if "loss" in row] for each in (rows, again)]
+    assert steps[0] == steps[1], steps
+    ends = end(whole), end(resumed)
+    assert ends[0] == ends[1], ends
+    return [*rows, ends[0]]
 
 
 def main(folder: str, file: str, output: str) -> None:
     """All cases, one after another."""
     gc.freeze()  # each trainer collects garbage: not over all that was imported
     world = World(folder, file)
-    rows: dict[str, Any] = {case: copies(world, case, f"{output}.run") for case in cases()}
+    rows: dict[str, Any] = {case: trained(world.trainer(case, f"{output}.run")) for case in cases()}
+    use_shards()
     rows |= {f"sharded {case}": shards(world, case, f"{output}.run") for case in SHARDED}
     if PartialState(cpu=True).is_main_process:
         Path(output).write_text(json.dumps(rows))

@@ -120,37 +120,37 @@ def every_case(tiny_model, pair_file, tmp_path_factory) -> tuple[dict[str, Any],
     return json.loads(one.read_text()), json.loads(two.read_text())
 
 
+def check_equal(one: list[dict[str, float]], two: list[dict[str, float]], case: str) -> None:
+    assert [set(row) for row in one] == [set(row) for row in two], case
+    for alone, together in zip(one, two, strict=True):
+        expected = {name: alone[name] for name in alone if not name.endswith(TIMES)}
+        assert {name: together[name] for name in expected} == pytest.approx(
+            expected, abs=1e-5, rel=1e-5
+        ), case
+    steps = [row["grad_norm"] for row in one if "grad_norm" in row]
+    assert len(steps) == every_loss.STEPS
+    assert min(steps) > 1e-2, case
+
+
 def test_two_processes_give_every_loss_and_metric_of_one(every_case) -> None:
     """Also of the losses that look at their whole batch: no loss is an exception.
 
-    Pairs and labelled answers, packed and padded, a moving reference, an evaluation whose last
-    round is not full, and steps large enough to tell.
+    Pairs and labelled answers, packed and padded, a moving reference, and an evaluation whose
+    last round is not full.
     """
     one, two = every_case
     assert {word for case in one for word in case.split()} >= set(LOSSES)
     for case in every_loss.cases():
-        assert [set(row) for row in one[case]] == [set(row) for row in two[case]], case
-        for alone, together in zip(one[case], two[case], strict=True):
-            names = [name for name in alone if not name.endswith(TIMES)]
-            expected = {name: alone[name] for name in names}
-            where = {name: together[name] for name in names}
-            assert where == pytest.approx(expected, abs=1e-5, rel=1e-5), case
-        steps = [row["grad_norm"] for row in one[case] if "grad_norm" in row]
-        assert len(steps) == every_loss.STEPS
-        assert min(steps) > 1e-2, case
+        check_equal(one[case], two[case], case)
     for case in ("kto", "labelled kto"):
         assert min(row["kl"] for row in one[case] if "kl" in row) > 0.1, case
 
 
-def test_sharded_weights_train_as_whole_ones(every_case) -> None:
-    """FSDP (torch's fully_shard) around the fast path; accelerate itself shards on cards only."""
+def test_sharded_weights_train_and_resume_as_whole_ones(every_case) -> None:
+    """FSDP of accelerate; the last row is the weights that a run would save."""
+    one, two = every_case
     for case in every_loss.SHARDED:
-        alone, together = (each[f"sharded {case}"] for each in every_case)
-        for name in ("loss", "grad_norm"):
-            expected = [row[name] for row in alone]
-            assert len(expected) == every_loss.STEPS
-            assert min(expected) > 1e-2, case
-            assert [row[name] for row in together] == pytest.approx(expected, rel=1e-5), case
+        check_equal(one[f"sharded {case}"], two[f"sharded {case}"], case)
 
 
 def rank_one(launcher: int) -> int:
