@@ -3,7 +3,7 @@
     python bench/endurance.py --steps 10000 --kills 20
 
 A tiny model trains for many steps while its resident memory and the time of each step are watched.
-Then a run is killed again and again (SIGKILL, at a random moment) and resumed until it is through:
+A run is killed again and again (SIGKILL, at a random moment) and resumed, and at last left to end:
 every file must be whole after each kill, no more than the steps since the last checkpoint may be
 lost, and the end must be that of a run which was never killed.
 """
@@ -20,14 +20,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from transformers import AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from dpo_lab.models import load_policy
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 320}
 TINY |= {"world_pairs": 160, "sft_epochs": 1, "sample_prompts": 0, "per_device_train_batch_size": 4}
+SAVE = 5  # steps between two checkpoints of the run that is killed
+LIFE, SPARE = 60, 20  # steps between two kills: at most drawn, and what it may run on until it dies
 
 
 def start(folder: Path, *more: str, **settings: object) -> subprocess.Popen:
@@ -44,11 +49,12 @@ def start(folder: Path, *more: str, **settings: object) -> subprocess.Popen:
 def last_step(folder: Path) -> int:
     """The newest logged step; a line that is being written does not count."""
     try:
-        lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+        with (folder / "metrics.jsonl").open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 10_000))  # a row has about 1000
+            *whole, _ = file.read().split(b"\n")
     except FileNotFoundError:
         return 0
-    whole = [json.loads(line) for line in lines if line.endswith("\n")]
-    return max((row["step"] for row in whole), default=0)
+    return json.loads(whole[-1])["step"] if whole else 0
 
 
 def flat(root: Path, steps: int) -> None:
@@ -72,49 +78,96 @@ def flat(root: Path, steps: int) -> None:
 
 
 def killed(root: Path, kills: int, seed: int) -> None:
-    """Kill and resume; then compare with a run that was left alone."""
-    settings = {"num_train_epochs": 12, "logging_steps": 1, "eval_steps": 1000, "save_steps": 5}
+    """Kill and resume, `kills` times; then compare with a run that was left alone.
+
+    The run is so long, and each life so short in steps, that it cannot end before the last kill.
+    """
+    steps = (kills + 1) * (LIFE + SPARE)
+    settings = {"max_steps": steps, "logging_steps": 1, "eval_steps": steps, "save_steps": SAVE}
     alone, folder, chance = root / "alone", root / "killed", random.Random(seed)
     if start(alone, **settings).wait():
         raise SystemExit("the run that was left alone failed")
-    lost, done, deaths = [], False, 0
-    while not done:
-        resume = ["--resume"] if (folder / "run.json").is_file() else []
-        process, before = start(folder, *resume, **settings), last_step(folder)
-        deadline = time.monotonic() + (chance.uniform(4, 14) if deaths < kills else 1e6)
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            deaths += 1
-            reached = last_step(folder)
-            kept = check_whole(folder)
-            lost.append(max(reached, before) - kept if reached else 0)
-        elif process.returncode:
-            raise SystemExit(f"a resumed run ended with status {process.returncode}")
-        done = process.returncode == 0
+    lost, torn = [], []
+    for number in range(kills):
+        process, before = start(folder, *again(folder), **settings), last_step(folder)
+        wait(process, folder, chance.uniform(1, 25), before + chance.randint(1, LIFE))
+        time.sleep(chance.uniform(0, 0.05))  # anywhere in a step, or in a checkpoint
+        if process.poll() is not None:
+            raise SystemExit(f"the run ended with status {process.returncode} before a kill")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        reached = max(last_step(folder), before)
+        kept, damaged = whole_files(folder)
+        lost.append(reached - kept)
+        torn += damaged
+        print(f"kill {number + 1}: at step {reached}, {kept} are kept", flush=True)
+    if start(folder, *again(folder), **settings).wait():
+        raise SystemExit("the run that was killed does not go on")
     records = [json.loads((run / "run.json").read_text()) for run in (alone, folder)]
     same = records[0]["model_sha256"] == records[1]["model_sha256"]
-    print(f"{deaths} kills, at most {max(lost, default=0)} steps lost; the same weights: {same}")
-    if not same:
-        raise SystemExit("the killed run ended elsewhere")
+    print(
+        f"{len(lost)} kills of a run of {steps} steps, at most {max(lost)} steps lost of "
+        f"{SAVE} between checkpoints; torn files: {', '.join(torn) or 'none'}; "
+        f"the same weights: {same}"
+    )
+    if torn or not same or max(lost) > SAVE:
+        raise SystemExit("the killed run is not what it should be")
 
 
-def check_whole(folder: Path) -> int:
-    """Raise where a file is torn; the step of the newest whole checkpoint."""
-    if (folder / "run.json").is_file():
-        json.loads((folder / "run.json").read_text())
+def again(folder: Path) -> list[str]:
+    """What to add to the command where there is a run to go on with."""
+    return ["--resume"] if (folder / "run.json").is_file() else []
+
+
+def wait(process: subprocess.Popen, folder: Path, seconds: float, step: int) -> None:
+    """Until so many seconds are over, or the run has logged this step, or has ended."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline and last_step(folder) < step:
+        time.sleep(0.01)
+
+
+def whole_files(folder: Path) -> tuple[int, list[str]]:
+    """The step of the newest whole checkpoint, and the files that are torn.
+
+    A checkpoint without its marker does not count: nothing resumes from it. The logs may end in
+    half a line, which a resumed run writes again.
+    """
+    torn, steps = [], [0]
+    if (folder / "run.json").is_file() and not is_whole(
+        lambda: json.loads((folder / "run.json").read_text())
+    ):
+        torn.append("run.json")
     for name in ("reference", "model"):
-        if (folder / name).is_dir():
-            load_policy(folder / name)
-            AutoTokenizer.from_pretrained(folder / name)
-    marked = folder.glob("checkpoints/checkpoint-*/dpo_lab_complete")
-    steps = [0]
-    for marker in marked:
-        load_policy(marker.parent)
+        path = folder / name
+        if path.is_dir() and not is_whole(lambda path=path: (load_policy(path), tokens(path))):
+            torn.append(name)
+    for marker in folder.glob("checkpoints/checkpoint-*/dpo_lab_complete"):
         steps.append(int(marker.parent.name.rpartition("-")[2]))
-    return max(steps)
+        if not is_whole(lambda path=marker.parent: (load_policy(path), states(path))):
+            torn.append(marker.parent.name)
+    return max(steps), torn
+
+
+def is_whole(read: Callable[[], object]) -> bool:
+    """Whether reading works."""
+    try:
+        read()
+    except Exception as error:
+        print(f"torn: {error!r}")
+        return False
+    return True
+
+
+def tokens(folder: Path) -> object:
+    """The tokenizer of a model's folder."""
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def states(checkpoint: Path) -> object:
+    """Everything that a checkpoint has beside the weights."""
+    for file in checkpoint.glob("*.json"):
+        json.loads(file.read_text())
+    return [torch.load(file, weights_only=False) for file in checkpoint.glob("*.pt*")]
 
 
 def main() -> None:
@@ -124,6 +177,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    disable_progress_bar()
     with tempfile.TemporaryDirectory() as root:
         if given.kills:
             killed(Path(root), given.kills, given.seed)
