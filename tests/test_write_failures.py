@@ -165,6 +165,17 @@ def test_a_folder_that_nothing_can_be_written_into_stops_a_run_before_any_work(c
     assert all(f"nothing can be written below {folder}" in line for line in said)
 
 
+def test_a_cache_that_cannot_be_written_is_named(
+    pair_file, tiny_model, tmp_path, monkeypatch, capsys
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DPO_LAB_CACHE", str(tmp_path / "file" / "cache"))
+    assert train(pair_file, tiny_model, tmp_path / "run") == 2
+    (said,) = capsys.readouterr().err.rstrip("\n").split("\n")[-1:]
+    assert f"{tmp_path / 'file' / 'cache' / 'reference-'}" in said
+    assert "writing failed ([Errno 20] Not a directory" in said
+
+
 def test_results_that_cannot_be_written_are_known_before_the_work(tmp_path, capsys) -> None:
     words = ["score", "--pairs", "p", "--policy", "m", "--reference", "m", "--output"]
     assert main([*words, str(tmp_path / "none" / "scores.jsonl")]) == 2

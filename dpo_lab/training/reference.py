@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from dpo_lab.batching import EncodedResponse
 from dpo_lab.model_state import config_hash, model_hash
 from dpo_lab.training.processes import from_main, is_main
+from dpo_lab.training.write_failures import writing
 
 
 def cache_folder() -> Path:
@@ -47,10 +48,11 @@ def reference_logps(
         return cached
     logps = score()
     if is_main():
-        file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_name(f"{file.name}.{os.getpid()}.unfinished")
-        save_file({"logps": logps}, unfinished)
-        unfinished.replace(file)
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"logps": logps}, unfinished)
+            unfinished.replace(file)
     return logps
 
 
