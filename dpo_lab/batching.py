@@ -32,6 +32,7 @@ from transformers import PreTrainedTokenizerBase
 from dpo_lab.encoded import DroppedRow, DropReason, EncodedPair, EncodedResponse, EncodingReport
 from dpo_lab.encoding import encode_pairs, encode_prompt, encode_response, encode_responses
 from dpo_lab.errors import InputError
+from dpo_lab.lazy_rows import LazyRows
 
 __all__ = [
     "Batch",
@@ -96,17 +97,16 @@ def collate(
     return Batch(input_ids, real.long(), positions, shift + prompt_lengths, shift + lengths)
 
 
-def pair_rows(pairs: Sequence[EncodedPair]) -> list[EncodedResponse]:
+def pair_rows(pairs: Sequence[EncodedPair]) -> Sequence[EncodedResponse]:
     """All chosen answers, then all rejected ones: the order of a collated batch."""
-    return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+    count = len(pairs)
+    return LazyRows(2 * count, lambda i: pairs[i % count][i // count])
 
 
 def _rows(encoded: Sequence[EncodedPair] | Sequence[EncodedResponse]) -> list[EncodedResponse]:
     if not encoded:
         raise InputError("encoded is empty: there is nothing to put into a batch")
-    rows = list(encoded)
-    if isinstance(rows[0], EncodedPair):
-        rows = pair_rows(encoded)
+    rows = list(pair_rows(encoded) if isinstance(encoded[0], EncodedPair) else encoded)
     for index, row in enumerate(rows):
         if not 0 < row.prompt_length < len(row.input_ids):
             raise InputError(

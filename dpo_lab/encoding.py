@@ -1,61 +1,60 @@
 """Pairs of text to token ids with explicit spans.
 
-The prompt is encoded alone, as it is when a model is asked to continue it. The response takes
-the ids that follow the prompt's in the encoding of the full text. Where the tokenizer merges
-across the boundary there are no such ids; then the response is encoded alone and the row is
-counted in `EncodingReport.boundary_merges`.
+`token_ids` says which ids a prompt and its response have. Here they are checked, fitted to a
+length, closed by EOS and accounted for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from dpo_lab.encoded import DroppedRow, DropReason, EncodedPair, EncodedResponse, EncodingReport
 from dpo_lab.errors import InputError
+from dpo_lab.lazy_rows import in_batches
 from dpo_lab.pair_types import PreferencePair, Prompt
+from dpo_lab.token_ids import RowIds, row_ids, tokenize
 from dpo_lab.token_text import DropError, RowText, TokenizerFacts, row_text, tokenizer_facts
 
-_ANCHOR = "\n"
-
-
-class _RowIds(NamedTuple):
-    """Ids of one row before anything is checked; an answer is None where no ids fit behind the
-    prompt's."""
-
-    prompt: list[int]
-    answers: list[list[int] | None]
-    merged: bool
+AT_ONCE = 250  # rows whose texts and ids are in memory at once
+Keep = Callable[[Iterator[Any]], Sequence[Any]]
 
 
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
     max_length: int | None,
-) -> tuple[list[EncodedPair], EncodingReport]:
+    keep: Keep = list,
+) -> tuple[Sequence[EncodedPair], EncodingReport]:
     """Encode pairs in order; both sides of a pair keep the same prompt ids.
 
     Prompts too long for `max_length` tokens lose tokens on the left, behind BOS, down to what
     the longer response leaves; a pair with a response that leaves nothing is dropped. No response
     is ever cut. Raises `InputError` for a tokenizer without EOS, or without a chat template where
     a prompt is a conversation, and for a `max_length` below 3 (prompt, response, EOS).
+
+    keep: takes the encoded pairs one by one and gives back what holds them. `list` holds them in
+    memory, `disk_rows.write_rows` with a file on the disk.
     """
-    rows = [(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs]
-    encoded, report = _encode(tokenizer, rows, max_length)
-    return [EncodedPair(*sides) for sides in encoded], report
+    rows = ((pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs)
+    made = _Encoding(tokenizer, rows, max_length)
+    return keep(EncodedPair(*sides) for sides in made), made.report()
 
 
 def encode_responses(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[tuple[Prompt, str]],
     max_length: int | None,
-) -> tuple[list[EncodedResponse], EncodingReport]:
+    keep: Keep = list,
+) -> tuple[Sequence[EncodedResponse], EncodingReport]:
     """Encode (prompt, response) examples in order; rules and errors as in `encode_pairs`."""
-    rows = [(prompt, (response,)) for prompt, response in examples]
-    encoded, report = _encode(tokenizer, rows, max_length)
-    return [sides[0] for sides in encoded], report
+    rows = ((prompt, (response,)) for prompt, response in examples)
+    made = _Encoding(tokenizer, rows, max_length)
+    return keep(side for [side] in made), made.report()
 
 
 def encode_response(
@@ -80,7 +79,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[in
     facts = tokenizer_facts(tokenizer)
     try:
         text = row_text(tokenizer, facts, prompt, ())
-        [ids] = _tokenize(tokenizer, [text.prompt], text.is_chat)
+        [ids] = tokenize(tokenizer, [text.prompt], text.is_chat)
         return _checked_prompt(facts, text, ids)
     except DropError as problem:
         raise _as_input_error(problem.reason, problem.detail) from problem
@@ -90,113 +89,69 @@ def _as_input_error(reason: DropReason, detail: str) -> InputError:
     return InputError(f"{reason}: {detail}" if detail else str(reason))
 
 
-def _encode(
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[tuple[Prompt, tuple[str, ...]]],
-    max_length: int | None,
-) -> tuple[list[list[EncodedResponse]], EncodingReport]:
-    if max_length is not None and max_length < 3:
-        raise InputError(f"max_length must be at least 3, not {max_length}")
-    facts = tokenizer_facts(tokenizer)
-    texts: dict[int, RowText] = {}
-    dropped: list[DroppedRow] = []
-    for row, (prompt, answers) in enumerate(rows):
-        try:
-            texts[row] = row_text(tokenizer, facts, prompt, answers)
-        except DropError as problem:
-            dropped.append(DroppedRow(row, problem.reason, problem.detail))
-    ids = {**_row_ids(tokenizer, texts, False), **_row_ids(tokenizer, texts, True)}
-    encoded: dict[int, list[EncodedResponse]] = {}
-    for row, text in texts.items():
-        try:
-            encoded[row] = _close(facts, text, ids[row], max_length)
-        except DropError as problem:
-            dropped.append(DroppedRow(row, problem.reason, problem.detail))
-    report = EncodingReport(
-        rows=tuple(encoded),
-        dropped=tuple(sorted(dropped)),
-        prompts_cut=sum(
-            sides[0].prompt_length < len(texts[row].opening) + len(ids[row].prompt)
-            for row, sides in encoded.items()
-        ),
-        boundary_merges=sum(ids[row].merged for row in encoded),
-        special_token_texts=sum(texts[row].has_special_text for row in encoded),
-        unknown_tokens=sum(_has(facts.unknown_id, ids[row]) for row in encoded),
-    )
-    return list(encoded.values()), report
+class _Encoding:
+    """Encoded rows, some at a time; once they are gone through, the report on all of them.
 
-
-def _row_ids(
-    tokenizer: PreTrainedTokenizerBase, texts: dict[int, RowText], is_chat: bool
-) -> dict[int, _RowIds]:
-    """Ids of all rows of one kind, prompt and answers apart."""
-    chosen = {row: text for row, text in texts.items() if text.is_chat == is_chat}
-    prompts = _tokenize(tokenizer, [text.prompt for text in chosen.values()], is_chat)
-    sides = [
-        (prompt_ids, text.prompt, answer)
-        for prompt_ids, text in zip(prompts, chosen.values(), strict=True)
-        for answer in text.answers
-    ]
-    answers, merged = _answer_ids(tokenizer, sides, is_chat)
-    result, start = {}, 0
-    for (row, text), prompt_ids in zip(chosen.items(), prompts, strict=True):
-        end = start + len(text.answers)
-        result[row] = _RowIds(prompt_ids, answers[start:end], any(merged[start:end]))
-        start = end
-    return result
-
-
-def _answer_ids(
-    tokenizer: PreTrainedTokenizerBase, sides: list[tuple[list[int], str, str]], is_chat: bool
-) -> tuple[list[list[int] | None], list[bool]]:
-    """Ids of each answer behind its prompt's ids, and whether the tokenizer would merge there.
-
-    The anchor serves tokenizers that write a space before every text: behind a line break they
-    do not, so what follows the line break's ids is the bare continuation.
+    Raises `InputError` where it is made for what is wrong with the tokenizer or `max_length`.
     """
-    full = _tokenize(tokenizer, [prompt + answer for _, prompt, answer in sides], is_chat)
-    merged = [ids[: len(side[0])] != side[0] for side, ids in zip(sides, full, strict=True)]
-    result: list[list[int] | None] = [
-        ids[len(side[0]) :] for side, ids in zip(sides, full, strict=True)
-    ]
-    torn = [i for i, is_merged in enumerate(merged) if is_merged]
-    alone = _tokenize(tokenizer, [sides[i][2] for i in torn], is_chat)
-    anchored = _tokenize(tokenizer, [_ANCHOR + sides[i][2] for i in torn], is_chat)
-    [anchor] = _tokenize(tokenizer, [_ANCHOR], is_chat)
-    for i, plain, behind in zip(torn, alone, anchored, strict=True):
-        candidates = [plain]
-        if behind[: len(anchor)] == anchor:
-            candidates.append(behind[len(anchor) :])
-        wanted = _decode(tokenizer, full[i])
-        fits = (ids for ids in candidates if _decode(tokenizer, sides[i][0] + ids) == wanted)
-        result[i] = next(fits, None)
-    return result, merged
 
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Iterable[tuple[Prompt, tuple[str, ...]]],
+        max_length: int | None,
+    ) -> None:
+        if max_length is not None and max_length < 3:
+            raise InputError(f"max_length must be at least 3, not {max_length}")
+        self.tokenizer, self.max_length = tokenizer, max_length
+        self.facts = tokenizer_facts(tokenizer)
+        self._rows = enumerate(rows)
+        self._kept: list[int] = []
+        self._dropped: list[DroppedRow] = []
+        self._counts: Counter[str] = Counter()
 
-def _tokenize(
-    tokenizer: PreTrainedTokenizerBase, texts: list[str], is_chat: bool
-) -> list[list[int]]:
-    """Ids of many texts in one call; special tokens are recognised in template text only."""
-    if not texts:
-        return []
-    return tokenizer(
-        texts,
-        add_special_tokens=False,
-        split_special_tokens=not is_chat,
-        padding=False,
-        truncation=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )["input_ids"]
+    def __iter__(self) -> Iterator[list[EncodedResponse]]:
+        for batch in in_batches(self._rows, AT_ONCE):
+            yield from self._encode(dict(batch))
 
+    def report(self) -> EncodingReport:
+        counted = ("prompts_cut", "boundary_merges", "special_token_texts", "unknown_tokens")
+        counts = {name: self._counts[name] for name in counted}
+        return EncodingReport(tuple(self._kept), tuple(sorted(self._dropped)), **counts)
 
-def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
-    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    def _encode(
+        self, rows: dict[int, tuple[Prompt, tuple[str, ...]]]
+    ) -> list[list[EncodedResponse]]:
+        facts, texts = self.facts, {}
+        for row, (prompt, answers) in rows.items():
+            with self._dropping(row):
+                texts[row] = row_text(self.tokenizer, facts, prompt, answers)
+        ids = {is_chat: row_ids(self.tokenizer, texts, is_chat) for is_chat in (False, True)}
+        encoded: list[list[EncodedResponse]] = []
+        for row, text in texts.items():
+            own = ids[text.is_chat][row]
+            with self._dropping(row):
+                encoded.append(_close(facts, text, own, self.max_length))
+                self._count(row, text, own, encoded[-1][0].prompt_length)
+        return encoded
+
+    @contextlib.contextmanager
+    def _dropping(self, row: int) -> Iterator[None]:
+        try:
+            yield
+        except DropError as problem:
+            self._dropped.append(DroppedRow(row, problem.reason, problem.detail))
+
+    def _count(self, row: int, text: RowText, ids: RowIds, prompt_length: int) -> None:
+        self._kept.append(row)
+        self._counts["prompts_cut"] += prompt_length < len(text.opening) + len(ids.prompt)
+        self._counts["boundary_merges"] += ids.merged
+        self._counts["special_token_texts"] += text.has_special_text
+        self._counts["unknown_tokens"] += ids.has(self.facts.unknown_id)
 
 
 def _close(
-    facts: TokenizerFacts, text: RowText, ids: _RowIds, max_length: int | None
+    facts: TokenizerFacts, text: RowText, ids: RowIds, max_length: int | None
 ) -> list[EncodedResponse]:
     """Check one row, fit its prompt and append EOS. Raises `DropError`."""
     prompt = _checked_prompt(facts, text, ids.prompt)
@@ -242,9 +197,3 @@ def _fit_prompt(
         detail = f"it needs {needed} of {max_length}"
         raise DropError(DropReason.RESPONSE_TOO_LONG, detail)
     return prompt[:head] + prompt[head - room :]
-
-
-def _has(token_id: int | None, ids: _RowIds) -> bool:
-    if token_id is None:
-        return False
-    return any(token_id in part for part in (ids.prompt, *ids.answers))

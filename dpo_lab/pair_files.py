@@ -1,6 +1,7 @@
 """Raw rows out of files, saved data sets and the hub, with the row numbers that people see.
 
-A problem of one row is carried in the row; a problem of the whole file raises `InputError`.
+Rows are read while they are gone through, so a source may be larger than memory. A problem of one
+row is carried in the row; a problem of the whole file raises `InputError`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from dpo_lab.pair_types import Reason
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _INSTALL = "pip install 'dpo_lab[train]'"
+_PARQUET_ROWS = 256  # rows that are in memory at once
 
 
 class RawRow(NamedTuple):
@@ -31,32 +33,54 @@ class RawRow(NamedTuple):
     detail: str = ""
 
 
-class RawTable(NamedTuple):
-    """All rows of a source, in order, and every column name met."""
+Read = Callable[[], Iterator[RawRow]]  # begins a pass
 
-    rows: list[RawRow]
-    columns: list[str]
+
+class RawTable:
+    """All rows of a source, in order; each pass over them reads the source anew.
+
+    A pass raises `InputError` where the source turns out to be empty, unreadable or cut short.
+    """
+
+    def __init__(self, source: str | Path, read: Read, columns: list[str] | None) -> None:
+        self.source, self._read = source, read
+        self.fixed = columns is not None
+        self._columns = dict.fromkeys(columns or ())
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column's name; of JSON, where each row has its own, those met so far.
+
+        `fixed` says that there will be no others.
+        """
+        return list(self._columns)
+
+    def __iter__(self) -> Iterator[RawRow]:
+        empty = True
+        with _clear_errors(self.source):
+            for row in self._read():
+                empty = False
+                if not self.fixed and isinstance(row.value, dict):
+                    self._columns.update(dict.fromkeys(row.value))
+                yield row
+        if empty:
+            raise InputError(f"{self.source}: empty, there are no rows in it")
 
 
 def read_table(source: str | Path, split: str = "train") -> RawTable:
-    """Read every row of a file, a folder or a data set on the hub.
+    """The rows of a file, a folder or a data set on the hub, read when they are gone through.
 
-    `split` matters for folders and hub names only. Raises `InputError` when the source is
-    missing, empty, unreadable, cut short, or of an unknown kind.
+    `split` matters for folders and hub names only. A `.json` file, one list, is read whole; of
+    all others a few rows at a time are in memory. Raises `InputError` when the source is missing
+    or of an unknown kind, or when its first bytes show that it cannot be read.
     """
     path = Path(source)
     with _clear_errors(source):
-        if path.is_dir():
-            table = _read_dataset(source, split)
-        elif path.exists():
-            table = _read_file(path)
-        elif isinstance(source, str) and _is_hub_name(source):
-            table = _read_dataset(source, split)
-        else:
-            raise InputError(f"{source}: no such file or folder")
-    if not table.rows:
-        raise InputError(f"{source}: empty, there are no rows in it")
-    return table
+        if path.is_file():
+            return RawTable(source, *_FILES[file_kind(path, _FILES)](path))
+        if path.exists() or (isinstance(source, str) and _is_hub_name(source)):
+            return RawTable(source, *_open_dataset(str(source), split))
+        raise InputError(f"{source}: no such file or folder")
 
 
 def file_kind(path: Path, kinds: dict[str, Any]) -> str:
@@ -68,13 +92,9 @@ def file_kind(path: Path, kinds: dict[str, Any]) -> str:
 
 
 def _is_hub_name(source: str) -> bool:
-    ends_like_file = any(source.endswith(ending) for ending in _READERS)
+    ends_like_file = any(source.endswith(ending) for ending in _FILES)
     in_a_folder = "/" in source and Path(source).parent.is_dir()
     return bool(_HUB_NAME.fullmatch(source)) and not ends_like_file and not in_a_folder
-
-
-def _read_file(path: Path) -> RawTable:
-    return _READERS[file_kind(path, _READERS)](path)
 
 
 @contextlib.contextmanager
@@ -97,13 +117,13 @@ def _clear_errors(source: str | Path) -> Iterator[None]:
         raise InputError(f"{source}: cannot be read ({first_line})") from error
 
 
-def _read_jsonl(path: Path) -> RawTable:
+def _jsonl_rows(path: Path) -> Iterator[RawRow]:
     opener = gzip.open if path.name.endswith(".gz") else open
     with opener(path, "rb") as lines:
         # Bytes are split at b"\n" only; text mode would also split at a lone carriage return.
-        numbered = enumerate(lines, start=1)
-        rows = [_parse_line(number, line) for number, line in numbered if line.strip()]
-    return RawTable(rows, _columns(rows))
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _parse_line(number, line)
 
 
 def _parse_line(number: int, line: bytes) -> RawRow:
@@ -131,10 +151,10 @@ def _unique_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _read_json(path: Path) -> RawTable:
+def _json_rows(path: Path) -> Iterator[RawRow]:
     text = path.read_text(encoding="utf-8-sig")
     if not text.strip():
-        return RawTable([], [])
+        return
     try:
         values = json.loads(text, object_pairs_hook=_unique_keys)
     except ValueError as error:
@@ -142,51 +162,64 @@ def _read_json(path: Path) -> RawTable:
         raise InputError(f"{path}: not valid JSON ({error}); {hint}") from error
     if not isinstance(values, list):
         raise InputError(f"{path}: the JSON must be a list of rows, not {type(values).__name__}")
-    rows = [RawRow(number, value) for number, value in enumerate(values, start=1)]
-    return RawTable(rows, _columns(rows))
+    yield from _numbered(values)
 
 
-def _read_csv(path: Path) -> RawTable:
+def _numbered(values: Iterable[Any]) -> Iterator[RawRow]:
+    return (RawRow(number, value) for number, value in enumerate(values, start=1))
+
+
+def _open_csv(path: Path) -> tuple[Read, list[str]]:
+    with _csv_reader(path) as reader:
+        header = next(reader, [])
+    if len(set(header)) < len(header):
+        raise InputError(f"{path}: two columns of the header have the same name: {header}")
+    return lambda: _csv_rows(path), header
+
+
+@contextlib.contextmanager
+def _csv_reader(path: Path) -> Iterator[Any]:
     previous_limit = csv.field_size_limit(2**31 - 1)  # The default refuses long conversations.
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return _parse_csv(path, file)
+            yield csv.reader(file, strict=True)
     finally:
         csv.field_size_limit(previous_limit)
 
 
-def _parse_csv(path: Path, file: Any) -> RawTable:
-    reader = csv.reader(file, strict=True)
-    header = next(reader, [])
-    if len(set(header)) < len(header):
-        raise InputError(f"{path}: two columns of the header have the same name: {header}")
-    rows, last_line = [], reader.line_num
-    try:
-        for cells in reader:
-            number, last_line = last_line + 1, reader.line_num
-            if len(cells) > len(header):
-                detail = f"{len(cells)} cells, {len(header)} columns"
-                rows.append(RawRow(number, None, Reason.TOO_MANY_CELLS, detail))
-            elif cells:
-                # A short record leaves its last columns out, so they are reported as missing.
-                rows.append(RawRow(number, dict(zip(header, cells, strict=False))))
-    except csv.Error as error:
-        raise InputError(f"{path}: line {reader.line_num}: {error}") from error
-    return RawTable(rows, header)
+def _csv_rows(path: Path) -> Iterator[RawRow]:
+    with _csv_reader(path) as reader:
+        header = next(reader, [])
+        last_line = reader.line_num
+        try:
+            for cells in reader:
+                number, last_line = last_line + 1, reader.line_num
+                if len(cells) > len(header):
+                    detail = f"{len(cells)} cells, {len(header)} columns"
+                    yield RawRow(number, None, Reason.TOO_MANY_CELLS, detail)
+                elif cells:
+                    # A short record leaves its last columns out, so they are reported as missing.
+                    yield RawRow(number, dict(zip(header, cells, strict=False)))
+        except csv.Error as error:
+            raise InputError(f"{path}: line {reader.line_num}: {error}") from error
 
 
-def _read_parquet(path: Path) -> RawTable:
+def _open_parquet(path: Path) -> tuple[Read, list[str]]:
     from pyarrow import parquet
 
-    table = parquet.read_table(path)
-    rows = [RawRow(number, value) for number, value in enumerate(table.to_pylist(), start=1)]
-    return RawTable(rows, table.column_names)
+    # Mapped and not buffered ahead: else a whole group of rows, often all, would be in memory.
+    file = parquet.ParquetFile(path, memory_map=True, pre_buffer=False)
+
+    def rows() -> Iterator[RawRow]:
+        batches = file.iter_batches(_PARQUET_ROWS)
+        return _numbered(value for batch in batches for value in batch.to_pylist())
+
+    return rows, file.schema_arrow.names
 
 
-def _read_dataset(source: str | Path, split: str) -> RawTable:
+def _open_dataset(name: str, split: str) -> tuple[Read, list[str]]:
     import datasets
 
-    name = str(source)
     try:
         if Path(name, "dataset_dict.json").is_file():
             data = datasets.load_from_disk(str(_split_folder(Path(name), split)))
@@ -199,8 +232,7 @@ def _read_dataset(source: str | Path, split: str) -> RawTable:
     except IndexError as error:
         # This is how `datasets` meets a data set that was saved without rows.
         raise InputError(f"{name}: empty, there are no rows in it") from error
-    rows = [RawRow(number, value) for number, value in enumerate(data, start=1)]
-    return RawTable(rows, data.column_names)
+    return lambda: _numbered(data), data.column_names
 
 
 def _split_folder(folder: Path, split: str) -> Path:
@@ -210,15 +242,10 @@ def _split_folder(folder: Path, split: str) -> Path:
     return folder / split
 
 
-def _columns(rows: list[RawRow]) -> list[str]:
-    names = (name for row in rows if isinstance(row.value, dict) for name in row.value)
-    return list(dict.fromkeys(names))
-
-
-_READERS = {
-    ".jsonl": _read_jsonl,
-    ".jsonl.gz": _read_jsonl,
-    ".json": _read_json,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
+_FILES = {
+    ".jsonl": lambda path: (lambda: _jsonl_rows(path), None),
+    ".jsonl.gz": lambda path: (lambda: _jsonl_rows(path), None),
+    ".json": lambda path: (lambda: _json_rows(path), None),
+    ".csv": _open_csv,
+    ".parquet": _open_parquet,
 }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections import Counter
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+import numpy as np
+
 from dpo_lab.errors import InputError
-from dpo_lab.pair_types import PreferencePair, Prompt, UnpairedExample
+from dpo_lab.pair_types import PreferencePair, UnpairedExample
 
 Example = TypeVar("Example", PreferencePair, UnpairedExample)
 
@@ -28,20 +30,53 @@ def split_pairs(
     """
     if not 0 < eval_fraction < 1:
         raise InputError(f"eval_fraction must lie between 0 and 1, not {eval_fraction}")
-    sizes = Counter(pair.prompt for pair in pairs)
+    numbers = split_numbers(prompt_digests(pairs), eval_fraction, seed)
+    train, held_out = ([pairs[i] for i in part] for part in numbers)
+    return train, held_out
+
+
+def split_numbers(digests: np.ndarray, eval_fraction: float, seed: int) -> list[np.ndarray]:
+    """`split_pairs` by `prompt_digests` alone: the row numbers of both sides."""
+    if not 0 < eval_fraction < 1:
+        raise InputError(f"eval_fraction must lie between 0 and 1, not {eval_fraction}")
+    _, first, prompt_of, sizes = np.unique(
+        digests, return_index=True, return_inverse=True, return_counts=True
+    )
     if len(sizes) < 2:
         raise InputError(f"a split needs at least two prompts; there are {len(sizes)}")
-    room = max(1, round(eval_fraction * len(pairs)))
-    prompts = list(sizes)
+    room = max(1, round(eval_fraction * len(digests)))
+    prompts = array("q", np.argsort(first).tolist())  # as they are met first
     random.Random(seed).shuffle(prompts)
-    held_out: set[Prompt] = set()
+    is_held_out = np.zeros(len(sizes), dtype=bool)
     for prompt in prompts[1:]:  # One prompt always stays for training.
         if sizes[prompt] <= room:
-            held_out.add(prompt)
+            is_held_out[prompt] = True
             room -= sizes[prompt]
-    held_out = held_out or {min(prompts, key=sizes.__getitem__)}
-    train = [pair for pair in pairs if pair.prompt not in held_out]
-    return train, [pair for pair in pairs if pair.prompt in held_out]
+    if not is_held_out.any():
+        is_held_out[min(prompts, key=sizes.__getitem__)] = True
+    rows = is_held_out[prompt_of]
+    return [np.flatnonzero(~rows), np.flatnonzero(rows)]
+
+
+def prompt_digests(pairs: Iterable[Example]) -> np.ndarray:
+    """16 bytes for each row's prompt (BLAKE2b), to compare prompts that are not in memory.
+
+    A text prompt never equals a conversation.
+    """
+    digests = bytearray()
+    for pair in pairs:
+        digests += digest(json.dumps(pair.prompt).encode())
+    return as_digests(digests)
+
+
+def digest(content: bytes) -> bytes:
+    """16 bytes that stand for `content`."""
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def as_digests(joined: bytearray) -> np.ndarray:
+    """Digests that were written one behind the other, as a vector that can be sorted."""
+    return np.frombuffer(bytes(joined), dtype="S16")
 
 
 def data_hash(pairs: Sequence[Example]) -> str:

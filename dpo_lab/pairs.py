@@ -45,14 +45,14 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from dpo_lab.errors import InputError
-from dpo_lab.pair_files import RawTable, file_kind, read_table
-from dpo_lab.pair_rows import RowProblemError, parse_pair, parse_unpaired
-from dpo_lab.pair_sets import Example, data_hash, split_pairs
+from dpo_lab.pair_files import file_kind, read_table
+from dpo_lab.pair_passes import EITHER, PAIRED, UNPAIRED, collect, is_unpaired
+from dpo_lab.pair_sets import data_hash, split_pairs
 from dpo_lab.pair_types import (
     Message,
     OddRow,
@@ -80,8 +80,6 @@ __all__ = [
 ]
 
 OddMode = Literal["strict", "report"]
-_PAIRED = {"chosen", "rejected"}
-_UNPAIRED = {"prompt", "completion", "label"}
 
 
 def read_pairs(
@@ -103,11 +101,8 @@ def read_pairs(
     prompts and conversations in one source, and, in strict mode, for odd rows: it lists the first
     20 and counts the rest.
     """
-    table = _load(source, odd, max_chars, split)
-    accepted = "chosen and rejected, with or without prompt"
-    other = (_UNPAIRED, "unpaired examples, which read_unpaired reads")
-    _require_columns(source, table, _PAIRED, accepted, other)
-    return _collect(source, table, lambda row: parse_pair(row, max_chars), odd)
+    _check_modes(odd, max_chars)
+    return collect(read_table(source, split), PAIRED, odd, max_chars, list)
 
 
 def read_unpaired(
@@ -122,74 +117,33 @@ def read_unpaired(
     `label` is a boolean, or one of the words true and false in any case (a CSV file has no
     booleans).
     """
-    table = _load(source, odd, max_chars, split)
-    other = (_PAIRED, "pairs, which read_pairs reads")
-    _require_columns(source, table, _UNPAIRED, "prompt, completion and label", other)
-    return _collect(source, table, lambda row: parse_unpaired(row, max_chars), odd)
+    _check_modes(odd, max_chars)
+    return collect(read_table(source, split), UNPAIRED, odd, max_chars, list)
 
 
 def read_examples(
-    source: str | Path, *, odd: OddMode = "strict", split: str = "train"
-) -> tuple[list[PreferencePair] | list[UnpairedExample], PairReport]:
-    """Pairs or unpaired examples, whichever the columns say; otherwise as `read_pairs`."""
-    table = _load(source, odd, None, split)
-    if set(table.columns) >= _UNPAIRED and not set(table.columns) >= _PAIRED:
-        return _collect(source, table, parse_unpaired, odd)
-    other = "chosen and rejected (pairs), or prompt, completion and label"
-    _require_columns(source, table, _PAIRED, other)
-    return _collect(source, table, parse_pair, odd)
+    source: str | Path,
+    *,
+    odd: OddMode = "strict",
+    split: str = "train",
+    keep: Callable[[Iterator[Any]], Sequence[Any]] = list,
+) -> tuple[Sequence[PreferencePair] | Sequence[UnpairedExample], PairReport]:
+    """Pairs or unpaired examples, whichever the columns say; otherwise as `read_pairs`.
+
+    keep: takes the examples one by one as they are read and gives back what holds them. `list`
+    holds them in memory, `disk_rows.write_rows` with a file on the disk.
+    """
+    _check_modes(odd, None)
+    table = read_table(source, split)
+    form = UNPAIRED if is_unpaired(table) else EITHER
+    return collect(table, form, odd, None, keep)
 
 
-def _load(source: str | Path, odd: str, max_chars: int | None, split: str) -> RawTable:
+def _check_modes(odd: str, max_chars: int | None) -> None:
     if odd not in ("strict", "report"):
         raise InputError(f"odd must be 'strict' or 'report', not {odd!r}")
     if max_chars is not None and max_chars < 1:
         raise InputError(f"max_chars must be at least 1, not {max_chars}")
-    return read_table(source, split)
-
-
-def _require_columns(
-    source: str | Path,
-    table: RawTable,
-    needed: set[str],
-    accepted: str,
-    other: tuple[set[str], str] | None = None,
-) -> None:
-    """Raise if no row can have the needed fields; `other` is the form it may be instead."""
-    found = set(table.columns)
-    # No columns at all means that no row is an object; each is then reported by itself.
-    if not found or needed <= found:
-        return
-    hint = f"; these look like {other[1]}" if other and other[0] <= found else ""
-    names = ", ".join(map(repr, table.columns))
-    raise InputError(f"{source}: wrong columns, found {names}; accepted are {accepted}{hint}")
-
-
-def _collect(
-    source: str | Path, table: RawTable, parse: Callable[[Any], Example], odd: OddMode
-) -> tuple[list[Example], PairReport]:
-    examples: list[Example] = []
-    odd_rows: list[OddRow] = []
-    first_of: dict[bool, int] = {}  # the first row with a text prompt, and with a conversation
-    for row in table.rows:
-        try:
-            if row.reason is not None:
-                raise RowProblemError(row.reason, detail=row.detail)
-            examples.append(parse(row.value))
-            first_of.setdefault(isinstance(examples[-1].prompt, str), row.number)
-        except RowProblemError as problem:
-            found = (problem.field, problem.reason, problem.detail)
-            odd_rows.append(OddRow(str(source), row.number, *found))
-    report = PairReport(str(source), len(examples), tuple(odd_rows))
-    if odd_rows and odd == "strict":
-        raise InputError(report.table(limit=20))
-    if len(first_of) == 2:
-        # One would go through the chat template and the other not: two kinds of prompt in one run.
-        raise InputError(
-            f"{source}: the prompts have no common format; prompt is text in row {first_of[True]} "
-            f"and a conversation in row {first_of[False]}"
-        )
-    return examples, report
 
 
 def write_pairs(

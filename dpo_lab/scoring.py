@@ -4,6 +4,7 @@ reference and `dpo-lab score` share, so that their numbers agree.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -98,7 +99,7 @@ def score_pairs(
 
 def _by_length(responses: Sequence[EncodedResponse], batch_size: int) -> Iterator[list[int]]:
     """Row numbers in batches, the longest rows first: a lack of memory shows at once."""
-    lengths = [len(response.input_ids) for response in responses]
-    order = sorted(range(len(responses)), key=lengths.__getitem__, reverse=True)
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    lengths = torch.tensor(array("i", (len(response.input_ids) for response in responses)))
+    order = lengths.sort(descending=True, stable=True).indices
+    for numbers in order.split(batch_size):
+        yield numbers.tolist()

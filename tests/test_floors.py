@@ -15,7 +15,8 @@ FLOORS = {
     # mathematics on tensors: no model, no tokenizer, no device, no files
     0: "errors checks bradley_terry population boltzmann losses logprobs landscape tabular tiled",
     # text and models
-    1: "pair_types pair_rows pair_files pair_sets pairs encoded token_text encoding batching "
+    1: "lazy_rows disk_rows pair_types pair_rows pair_files pair_passes pair_sets pairs "
+    "encoded token_text token_ids encoding batching "
     "scoring sampling worlds sequences reviews panda model_state adapters models "
     "packing segments fast",
     # doing

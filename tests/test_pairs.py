@@ -151,6 +151,16 @@ def test_split_of_distinct_prompts_has_the_size_asked_for_and_depends_on_the_see
     assert split_pairs(pairs, 0.2, 0) != split_pairs(pairs, 0.2, 1)
 
 
+def test_a_split_is_the_one_it_always_was() -> None:
+    """A run that is resumed must find the pairs that it left."""
+    prompts = ["a", "b", (Message("user", "a"),), "c", "b", "d", "e", "a", "f", "b", "g", "h"]
+    pairs = [PreferencePair(p, f" x{i}", " y") for i, p in enumerate(prompts)]
+    held_out = [[pairs.index(p) for p in split_pairs(pairs, 0.3, seed)[1]] for seed in range(4)]
+    assert held_out == [[1, 4, 6, 9], [3, 5, 8, 10], [5, 6, 8, 10], [0, 6, 7, 8]]
+    pairs = [PreferencePair(p, f" x{i}", " y") for i, p in enumerate("aaabbbaacc" * 2)]
+    assert [pairs.index(p) for p in split_pairs(pairs, 0.1, 0)[1]] == [8, 9, 18, 19]
+
+
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])
 def test_split_refuses_a_fraction_outside_its_range(fraction: float) -> None:
     with pytest.raises(InputError, match="eval_fraction"):

@@ -9,7 +9,8 @@ from training_fixtures import make_trainer
 from dpo_lab.batching import pair_rows
 from dpo_lab.losses import LOSSES
 from dpo_lab.scoring import ScoredPairs, score_responses
-from dpo_lab.training.examples import Mismatches, attach_reference, mismatched_pairs
+from dpo_lab.training.examples import Mismatches, attach_reference
+from dpo_lab.training.mismatches import mismatched_pairs
 from dpo_lab.training.objective import LossConfig
 
 # One for each way in which a loss gets its numbers; test_losses_all.py has every loss by itself.

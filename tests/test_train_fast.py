@@ -21,10 +21,10 @@ from dpo_lab.training.examples import (
     Mismatches,
     PreferenceCollator,
     attach_reference,
-    mismatched_pairs,
     packed_of,
     pieces,
 )
+from dpo_lab.training.mismatches import mismatched_pairs
 from dpo_lab.training.objective import LossConfig
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -64,11 +66,11 @@ def pair_logps(
     pairs: Sequence[EncodedPair], policy: ScoredPairs, reference: ScoredPairs | None
 ) -> PairLogps:
     """Log-probabilities of encoded pairs under two models, with the answers' lengths in tokens."""
-    lengths = [
-        torch.tensor([len(r.input_ids) - r.prompt_length for r in side])
-        for side in zip(*pairs, strict=True)
-    ]
-    return PairLogps(*policy, *(reference or (None, None)), *lengths)
+    lengths = array("q")
+    for row in itertools.chain.from_iterable(pairs):
+        lengths.append(len(row.input_ids) - row.prompt_length)
+    sides = torch.tensor(lengths).view(-1, 2).unbind(1)
+    return PairLogps(*policy, *(reference or (None, None)), *sides)
 
 
 def evaluate_pairs(

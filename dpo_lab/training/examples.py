@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dpo_lab.batching import Batch, EncodedPair, EncodedResponse, collate
-from dpo_lab.errors import InputError
+from dpo_lab.lazy_rows import LazyRows, beside, numbers_of
 from dpo_lab.packing import PackedBatch, Segment, pack, split_by_tokens
 from dpo_lab.scoring import ScoredPairs
 
@@ -48,7 +47,7 @@ class AnswerExample(NamedTuple):
 class Mismatches(NamedTuple):
     """KTO's mismatched rows of all examples, and their log-probabilities under the reference."""
 
-    rows: list[EncodedPair] | list[EncodedResponse]
+    rows: Sequence[EncodedPair] | Sequence[EncodedResponse]
     ref_logps: Float[Tensor, "rows"]
 
 
@@ -57,20 +56,20 @@ def attach_reference(
     reference: ScoredPairs | None,
     margins: Sequence[float | None] | None = None,
     mismatches: Mismatches | None = None,
-) -> list[PreferenceExample]:
-    """Put each pair and what the reference and the data say about it together, in order."""
-    nothing = [None] * len(pairs)
-    margins = nothing if margins is None else margins
-    if reference is None:
-        logps = (nothing, nothing)
-    else:
-        logps = (reference.chosen.tolist(), reference.rejected.tolist())
-    others = (nothing, nothing)
+) -> Sequence[PreferenceExample]:
+    """Put each pair and what the reference and the data say about it together, in order.
+
+    An example is made when it is asked for. Raises `ValueError` for columns of other lengths.
+    """
+    nothing = LazyRows(len(pairs), lambda _: None)
+    logps, others = (nothing, nothing), (nothing, nothing)
+    if reference is not None:
+        logps = (numbers_of(reference.chosen), numbers_of(reference.rejected))
     if mismatches is not None:
-        both = mismatches.ref_logps.view(2, len(pairs)).T.tolist()
-        others = (mismatches.rows, [tuple(row) for row in both])
-    rows = zip(pairs, *logps, margins, *others, strict=True)
-    return [PreferenceExample(*row) for row in rows]
+        both = numbers_of(mismatches.ref_logps.view(2, len(pairs)).T)
+        others = (mismatches.rows, beside(tuple, both))
+    margins = nothing if margins is None else margins
+    return beside(PreferenceExample, pairs, *logps, margins, *others)
 
 
 def attach_labels(
@@ -78,13 +77,13 @@ def attach_labels(
     labels: Sequence[bool],
     ref_logps: Float[Tensor, "rows"],
     mismatches: Mismatches | None = None,
-) -> list[AnswerExample]:
+) -> Sequence[AnswerExample]:
     """The same for labelled answers."""
-    others = ([None] * len(answers),) * 2
+    nothing = LazyRows(len(answers), lambda _: None)
+    others = (nothing, nothing)
     if mismatches is not None:
-        others = (mismatches.rows, mismatches.ref_logps.tolist())
-    rows = zip(answers, labels, ref_logps.tolist(), *others, strict=True)
-    return [AnswerExample(*row) for row in rows]
+        others = (mismatches.rows, numbers_of(mismatches.ref_logps))
+    return beside(AnswerExample, answers, labels, numbers_of(ref_logps), *others)
 
 
 class Collator:
@@ -185,51 +184,3 @@ def packed_of(piece: Mapping[str, Any]) -> PackedBatch | None:
         return None
     segments = tuple(Segment(*sizes) for sizes in piece["packed"]["segments"])
     return PackedBatch(**{**piece["packed"], "segments": segments})
-
-
-def mismatched_rows(
-    rows: Sequence[EncodedResponse], max_length: int, seed: int
-) -> list[EncodedResponse]:
-    """Each row's prompt with the response of another row that has another prompt.
-
-    KTO's reference point is measured on such rows. The partner is the next one with another
-    prompt in an order drawn by `seed`, so it does not depend on how batches are shuffled. A
-    prompt that leaves too little room loses tokens on the left, behind its first one. Raises
-    `InputError` where all prompts are the same.
-    """
-    order = list(range(len(rows)))
-    random.Random(seed).shuffle(order)
-    prompts = [tuple(row.input_ids[: row.prompt_length]) for row in rows]
-    if len(set(prompts)) < 2:
-        raise InputError("KTO needs answers to at least two different prompts")
-    result: list[EncodedResponse] = list(rows)
-    partner = _next_with_another_prompt([prompts[row] for row in order])
-    for place, row in enumerate(order):
-        other = rows[order[partner[place]]]
-        response = other.input_ids[other.prompt_length :]
-        prompt = list(prompts[row])
-        room = max_length - len(response)
-        if len(prompt) > room:
-            prompt = prompt[:1] + prompt[len(prompt) - room + 1 :]
-        result[row] = EncodedResponse([*prompt, *response], len(prompt))
-    return result
-
-
-def mismatched_pairs(pairs: Sequence[EncodedPair], max_length: int, seed: int) -> list[EncodedPair]:
-    """`mismatched_rows` of the chosen and of the rejected answers, with the same partners."""
-    rows = [mismatched_rows(side, max_length, seed) for side in zip(*pairs, strict=True)]
-    return [EncodedPair(*sides) for sides in zip(*rows, strict=True)]
-
-
-def _next_with_another_prompt(prompts: Sequence[tuple[int, ...]]) -> list[int]:
-    """For each place of a circle, the next place whose prompt differs."""
-    size = len(prompts)
-    following = [0] * size
-    last = next(i for i in range(size) if prompts[i] != prompts[0])
-    # Backwards over the circle, from behind the first change of prompt, which has a known partner.
-    following[last - 1] = last
-    for step in range(1, size):
-        place = (last - 1 - step) % size
-        after = (place + 1) % size
-        following[place] = after if prompts[after] != prompts[place] else following[after]
-    return following

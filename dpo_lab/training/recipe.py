@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import (
-    PreTrainedTokenizerBase,
     TrainingArguments,
     set_seed,
 )
@@ -26,15 +26,10 @@ from dpo_lab.errors import InputError
 from dpo_lab.evaluation import AnswerEvaluation, PairEvaluation
 from dpo_lab.models import (
     best_device,
-    build_model,
-    check_same_vocabulary,
     freeze_reference,
     load_policy,
-    load_tokenizer,
     model_hash,
-    train_tokenizer,
 )
-from dpo_lab.pairs import PreferencePair, UnpairedExample
 from dpo_lab.training.checkpoints import (
     CheckpointMarker,
     MetricsFile,
@@ -45,11 +40,12 @@ from dpo_lab.training.checkpoints import (
 from dpo_lab.training.companions import companions
 from dpo_lab.training.config import TrainConfig, changed_setting
 from dpo_lab.training.config_checks import check_config
+from dpo_lab.training.first_stage import prepare_models, supervised_stage
 from dpo_lab.training.hub import check_hub, push
 from dpo_lab.training.processes import is_main, on_cpu, wait_for_all
-from dpo_lab.training.run_data import EncodedData, RunData, Say, encode, load_data
+from dpo_lab.training.run_data import Say, encode, load_data
 from dpo_lab.training.run_folder import RunFolder
-from dpo_lab.training.sft import SFTConfig, train_sft
+from dpo_lab.training.scratch import remove_left_overs, scratch_folder
 from dpo_lab.training.surroundings import peak_memory, surroundings
 from dpo_lab.training.task import Task, TaskExamples, prepare_task
 
@@ -70,22 +66,36 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
         if not config.resume:
             run.check_free()
         run.check_writable()
+        remove_left_overs(run.root)
     if config.hub_model_id is not None and is_main():
         check_hub(config.hub_model_id)
     wait_for_all()
-    data = load_data(config, say)
+    with scratch_folder(run.root) as folder:
+        return _train(config, run, record, folder, started, say)
+
+
+def _train(
+    config: TrainConfig,
+    run: RunFolder,
+    record: dict[str, Any],
+    folder: Path,
+    started: float,
+    say: Say,
+) -> PairEvaluation | AnswerEvaluation | None:
+    """`train`, with a folder for the rows that are at work; `record`: run.json so far."""
+    data = load_data(config, folder, say)
     losses = config.loss_config()
     facts = {"config": asdict(config.settled()), "data": data.facts}
     if config.resume:
         _check_same_run(config, record, facts)
-    tokenizer, start_from = _prepare_models(config, run, data)
-    encoded = encode(tokenizer, data, config, say)
+    tokenizer, start_from = prepare_models(config, run, data)
+    encoded = encode(tokenizer, data, config, folder, say)
     # Written before the first stage, so that a kill from here on leaves a run to resume.
     facts |= {"status": "running", "encoding": encoded.facts, "surroundings": surroundings()}
     if is_main():
         run.write_run(facts)
     if start_from is None:
-        start_from = _supervised_stage(config, run, tokenizer, encoded, say)
+        start_from = supervised_stage(config, run, tokenizer, encoded, say)
 
     task = prepare_task(losses, encoded, padding_id(tokenizer), config)
     reference = None
@@ -142,54 +152,6 @@ def _choose_path(task: Task, model: PreTrainedModel, facts: dict[str, Any], say:
         return replace(task, token_budget=task.config.token_budget)
     say(f"padded batches, every token's logits: {reason}")
     return task
-
-
-def _prepare_models(
-    config: TrainConfig, run: RunFolder, data: RunData
-) -> tuple[PreTrainedTokenizerBase, str | None]:
-    """The tokenizer, and the tuned model to start from, or None where one must be made first."""
-    if config.model is not None:
-        # A wrong name, or two vocabularies, should not cost the user a pass over the data.
-        load_policy(config.model)
-        tokenizer = load_tokenizer(config.model)
-        if config.reference is not None:
-            check_same_vocabulary(config.reference, tokenizer)
-        return tokenizer, config.model
-    if run.reference.is_dir():  # a resumed run whose supervised stage was done
-        return load_tokenizer(run.reference), str(run.reference)
-    texts = [text for example in data.train for text in _texts(example)]
-    return train_tokenizer(texts, config.vocab_size), None
-
-
-def _texts(example: PreferencePair | UnpairedExample) -> list[str]:
-    if not isinstance(example.prompt, str):
-        raise InputError("conversational data need --model: a model made here has no chat template")
-    if isinstance(example, PreferencePair):
-        return [example.prompt + example.chosen, example.rejected]
-    return [example.prompt + example.completion]
-
-
-def _supervised_stage(
-    config: TrainConfig,
-    run: RunFolder,
-    tokenizer: PreTrainedTokenizerBase,
-    encoded: EncodedData,
-    say: Say,
-) -> str:
-    """Make a small model, tune it on the good answers, save it as the run's reference."""
-    model = build_model(tokenizer, config.model_size(), config.seed)
-    say(f"no --model given: a new one of {model.num_parameters():,} parameters learns the answers")
-    sft = SFTConfig(
-        config.sft_epochs,
-        config.sft_learning_rate,
-        2 * config.per_device_train_batch_size,
-        config.seed,
-    )
-    train_sft(model, encoded.good_answers, padding_id(tokenizer), sft, run.sft_checkpoints)
-    if is_main():
-        run.save_model(run.reference, model.cpu(), tokenizer)
-    wait_for_all()
-    return str(run.reference)
 
 
 def _preference_stage(

@@ -152,7 +152,7 @@ def train_reward_model(
     trainer = RewardTrainer(
         model=model,
         args=TrainingArguments(output_dir=str(folder), **(settings | arguments)),
-        train_dataset=list(pairs),
+        train_dataset=pairs,
         data_collator=lambda rows: collate(rows, pad_id)._asdict(),
     )
     use_readable_progress(trainer)

@@ -1,14 +1,17 @@
 """The data of a run: read, told apart into training and held out, encoded, accounted for.
 
-A run has pairs, or unpaired answers with labels; its loss must fit.
+A run has pairs, or unpaired answers with labels; its loss must fit. Text and token ids lie in files
+(`disk_rows`), so that a data set may be larger than memory: nothing here holds all rows at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from dpo_lab import reviews
@@ -19,21 +22,19 @@ from dpo_lab.batching import (
     encode_pairs,
     encode_responses,
 )
+from dpo_lab.disk_rows import write_rows
 from dpo_lab.errors import InputError
+from dpo_lab.lazy_rows import beside, picked
 from dpo_lab.losses import LOSSES, find_loss
-from dpo_lab.pairs import (
-    PreferencePair,
-    UnpairedExample,
-    data_hash,
-    read_examples,
-    split_pairs,
-)
+from dpo_lab.pair_sets import data_hash, prompt_digests, split_numbers
+from dpo_lab.pairs import PreferencePair, UnpairedExample, read_examples
 from dpo_lab.training.config import TrainConfig
 from dpo_lab.training.objective import LossConfig
+from dpo_lab.training.write_failures import writing
 
 Say = Callable[[str], None]
-Examples = list[PreferencePair] | list[UnpairedExample]
-Encoded = list[EncodedPair] | list[EncodedResponse]
+Examples = Sequence[PreferencePair] | Sequence[UnpairedExample]
+Encoded = Sequence[EncodedPair] | Sequence[EncodedResponse]
 
 
 @dataclass(frozen=True)
@@ -67,40 +68,39 @@ class EncodedData:
     facts: dict[str, Any]
 
     @property
-    def good_answers(self) -> list[EncodedResponse]:
+    def good_answers(self) -> Sequence[EncodedResponse]:
         """What a model made here is tuned on first: chosen answers, or those labelled good."""
-        rows = zip(self.train.examples, self.train.encoded, strict=True)
-        return [
-            encoded.chosen if isinstance(encoded, EncodedPair) else encoded
-            for example, encoded in rows
-            if isinstance(example, PreferencePair) or example.label
-        ]
+        examples, encoded = self.train.examples, self.train.encoded
+        if isinstance(encoded[0], EncodedPair):
+            return beside(lambda pair: pair.chosen, encoded)
+        return picked(encoded, (i for i, example in enumerate(examples) if example.label))
 
 
-def load_data(config: TrainConfig, say: Say) -> RunData:
+def load_data(config: TrainConfig, folder: Path, say: Say) -> RunData:
     """Read training and held-out examples, from files or from the embedded world.
 
-    Reports through `say`. Raises `InputError` for data that the loss cannot be computed on.
+    folder: where the text is kept while it is in use. Reports through `say`. Raises `InputError`
+    for data that the loss cannot be computed on.
     """
     if config.pairs is None:
         world = reviews.sample_pairs(config.world_pairs + config.world_pairs // 5, seed=config.seed)
         train, held_out = world[: config.world_pairs], world[config.world_pairs :]
         reports = {"world": "tiny reviews"}
     else:
-        train, reports = _read(config, config.pairs, "train", say)
+        train, reports = _read(config, config.pairs, "train", folder, say)
         if config.eval_pairs is not None:
-            held_out, more = _read(config, config.eval_pairs, "held_out", say)
+            held_out, more = _read(config, config.eval_pairs, "held_out", folder, say)
             reports |= more
         else:
-            train, held_out = split_pairs(train, config.eval_fraction, config.seed)
+            numbers = split_numbers(prompt_digests(train), config.eval_fraction, config.seed)
+            train, held_out = (picked(train, part) for part in numbers)
     for name, examples in (("training", train), ("held-out", held_out)):
         if not examples:
             raise InputError(f"{config.pairs}: no {name} examples are left")
         check_fit(config.loss_config(), examples, f"{config.pairs or 'tiny reviews'}, {name}")
     kind = "pairs" if isinstance(train[0], PreferencePair) else "labelled answers"
     say(f"{len(train)} training {kind}, {len(held_out)} held-out {kind}")
-    seen = {example.prompt for example in train}
-    overlap = sum(example.prompt in seen for example in held_out)
+    overlap = int(np.isin(prompt_digests(held_out), prompt_digests(train)).sum())
     if overlap and config.pairs is not None:  # tiny reviews has few prompts, and says so
         say(f"careful: {overlap} held-out {kind} have a prompt that is also trained on")
     facts = {
@@ -116,13 +116,22 @@ def load_data(config: TrainConfig, say: Say) -> RunData:
 
 
 def _read(
-    config: TrainConfig, source: str, part: str, say: Say
+    config: TrainConfig, source: str, part: str, folder: Path, say: Say
 ) -> tuple[Examples, dict[str, dict[str, Any]]]:
     split = "train" if part == "train" else "test"
-    examples, report = read_examples(source, odd=config.odd_rows, split=split)
+    keep = _keep_in(folder / f"{part}_text.arrow")
+    examples, report = read_examples(source, odd=config.odd_rows, split=split, keep=keep)
     if report.odd:
         say(report.table())
     return examples, {part: report.to_dict()}
+
+
+def _keep_in(file: Path) -> Callable[[Iterator[Any]], Sequence[Any]]:
+    def keep(rows: Iterator[Any]) -> Sequence[Any]:
+        with writing(file):
+            return write_rows(file, rows)
+
+    return keep
 
 
 def check_fit(losses: LossConfig, examples: Sequence[Any], where: str) -> None:
@@ -158,21 +167,26 @@ def _check_margins(losses: LossConfig, pairs: Sequence[PreferencePair], where: s
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, data: RunData, config: TrainConfig, say: Say
+    tokenizer: PreTrainedTokenizerBase,
+    data: RunData,
+    config: TrainConfig,
+    folder: Path,
+    say: Say,
 ) -> EncodedData:
-    """Token ids of all examples; what was dropped or cut is said and recorded."""
+    """Token ids of all examples, kept in `folder`; what was dropped or cut is said and recorded."""
     parts, facts = {}, {}
     for name, examples in (("train", data.train), ("held_out", data.held_out)):
+        keep = _keep_in(folder / f"{name}_ids.arrow")
         if data.paired:
-            encoded, report = encode_pairs(tokenizer, examples, config.max_length)
+            encoded, report = encode_pairs(tokenizer, examples, config.max_length, keep)
         else:
-            rows = [(example.prompt, example.completion) for example in examples]
-            encoded, report = encode_responses(tokenizer, rows, config.max_length)
+            rows = beside(lambda example: example[:2], examples)
+            encoded, report = encode_responses(tokenizer, rows, config.max_length, keep)
         facts[name] = report.to_dict()
         _say_encoding(name, report, say)
         if not encoded:
             raise InputError(f"no {name} example fits into max_length {config.max_length}")
-        parts[name] = Part([examples[row] for row in report.rows], encoded)
+        parts[name] = Part(picked(examples, report.rows), encoded)
     return EncodedData(parts["train"], parts["held_out"], facts)
 
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dpo_lab.errors import InputError
+from dpo_lab.training.scratch import left_overs
 from dpo_lab.training.write_failures import writing
 
 
@@ -51,8 +52,9 @@ class RunFolder:
         """Raise `InputError` if the folder holds anything but a killed run's temporary files."""
         if self.root.exists() and not self.root.is_dir():
             raise InputError(f"output_dir {self.root}: is a file")
-        torn = unfinished_of(self.run_file)  # a run that was killed before it had written anything
-        if self.root.is_dir() and any(path != torn for path in self.root.iterdir()):
+        # What a run leaves that was killed before it had written anything whole.
+        torn = {unfinished_of(self.run_file), *left_overs(self.root)}
+        if self.root.is_dir() and any(path not in torn for path in self.root.iterdir()):
             hint = " (add --resume to go on with it)" if self.run_file.is_file() else ""
             raise InputError(f"output_dir {self.root}: is not empty{hint}; nothing was changed")
 

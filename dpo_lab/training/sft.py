@@ -74,7 +74,7 @@ def train_sft(
             dataloader_pin_memory=torch.cuda.is_available(),
             use_cpu=on_cpu(),
         ),
-        train_dataset=list(examples),
+        train_dataset=examples,
         data_collator=to_batch,
         callbacks=[CheckpointMarker()],
     )

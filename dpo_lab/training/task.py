@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +20,7 @@ from dpo_lab.evaluation import (
     pair_logps,
 )
 from dpo_lab.fast import score_packed, why_not_fast
+from dpo_lab.lazy_rows import beside, picked
 from dpo_lab.losses import AnswerLogps
 from dpo_lab.packing import packed_size
 from dpo_lab.scoring import ScoredPairs, score_responses
@@ -29,9 +32,8 @@ from dpo_lab.training.examples import (
     PreferenceExample,
     attach_labels,
     attach_reference,
-    mismatched_pairs,
-    mismatched_rows,
 )
+from dpo_lab.training.mismatches import mismatched_pairs, mismatched_rows
 from dpo_lab.training.objective import LossConfig
 from dpo_lab.training.preference import PreferenceTrainer
 from dpo_lab.training.processes import shared_out
@@ -44,8 +46,8 @@ RefLogps = Float[Tensor, "rows"] | None
 class TaskExamples(NamedTuple):
     """Both parts ready for the trainer, and the held-out part's reference log-probabilities."""
 
-    train: list[PreferenceExample] | list[AnswerExample]
-    held_out: list[PreferenceExample] | list[AnswerExample]
+    train: Sequence[PreferenceExample] | Sequence[AnswerExample]
+    held_out: Sequence[PreferenceExample] | Sequence[AnswerExample]
     held_out_logps: RefLogps
 
 
@@ -74,7 +76,7 @@ class Task:
         if self.config.sync_ref_model:
             return "the moving reference runs beside the policy"
         rows = self.data.train.encoded
-        longest = max((*rows, *self.data.held_out.encoded), key=packed_size)
+        longest = max(itertools.chain(rows, self.data.held_out.encoded), key=packed_size)
         first = rows[: min(4, self.config.per_device_train_batch_size)]
         return why_not_fast(model, [*first, longest], self.pad_id, self.config.precision())
 
@@ -102,7 +104,7 @@ class Task:
             return shared_out(len(encoded), score_some).flatten()
 
         def score_some(numbers: list[int]) -> Float[Tensor, "sides numbers"]:
-            some = [encoded[i] for i in numbers]
+            some = picked(encoded, numbers)
             return self._score(model, some, budget, "reference log-probs").view(-1, len(some))
 
         return reference_logps(model, rows_of(encoded), score, how)
@@ -126,14 +128,14 @@ class PairTask(Task):
 
     trainer = PreferenceTrainer
 
-    def mismatched(self, part: Part) -> list:
+    def mismatched(self, part: Part) -> Encoded:
         return mismatched_pairs(part.encoded, self.config.max_length, self.config.seed)
 
     def attach(
         self, part: Part, ref_logps: RefLogps, mismatches: Mismatches | None
-    ) -> list[PreferenceExample]:
+    ) -> Sequence[PreferenceExample]:
         reference = None if ref_logps is None else ScoredPairs(*ref_logps.chunk(2))
-        margins = [pair.margin for pair in part.examples]
+        margins = beside(lambda pair: pair.margin, part.examples)
         return attach_reference(part.encoded, reference, margins, mismatches)
 
     def evaluate(self, policy: nn.Module, ref_logps: RefLogps) -> PairEvaluation:
@@ -151,13 +153,13 @@ class AnswerTask(Task):
 
     trainer = AnswerTrainer
 
-    def mismatched(self, part: Part) -> list:
+    def mismatched(self, part: Part) -> Encoded:
         return mismatched_rows(part.encoded, self.config.max_length, self.config.seed)
 
     def attach(
         self, part: Part, ref_logps: RefLogps, mismatches: Mismatches | None
-    ) -> list[AnswerExample]:
-        labels = [example.label for example in part.examples]
+    ) -> Sequence[AnswerExample]:
+        labels = beside(lambda example: example.label, part.examples)
         return attach_labels(part.encoded, labels, ref_logps, mismatches)
 
     def evaluate(self, policy: nn.Module, ref_logps: RefLogps) -> AnswerEvaluation:
@@ -169,9 +171,9 @@ class AnswerTask(Task):
         return evaluate_answers(part.examples, logps, self.losses.reward_beta)
 
 
-def rows_of(encoded: Encoded) -> list[EncodedResponse]:
+def rows_of(encoded: Encoded) -> Sequence[EncodedResponse]:
     """The sequences of encoded examples, in the order in which they are scored."""
-    return pair_rows(encoded) if isinstance(encoded[0], EncodedPair) else list(encoded)
+    return pair_rows(encoded) if isinstance(encoded[0], EncodedPair) else encoded
 
 
 def prepare_task(
