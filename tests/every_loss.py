@@ -28,13 +28,8 @@ from dpo_lab.models import SmallModelConfig, build_model, freeze_reference, load
 from dpo_lab.pairs import read_pairs
 from dpo_lab.scoring import ScoredPairs, score_responses
 from dpo_lab.training.answers import AnswerTrainer
-from dpo_lab.training.examples import (
-    Mismatches,
-    attach_labels,
-    attach_reference,
-    mismatched_pairs,
-    mismatched_rows,
-)
+from dpo_lab.training.examples import Mismatches, attach_labels, attach_reference
+from dpo_lab.training.mismatches import mismatched_pairs, mismatched_rows
 from dpo_lab.training.moving_reference import MovingReference
 from dpo_lab.training.objective import LossConfig
 from dpo_lab.training.preference import PreferenceTrainer
