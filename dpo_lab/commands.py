@@ -22,10 +22,15 @@ def train(config: Any) -> None:
     from dpo_lab.plotting.curves import save_curves
     from dpo_lab.training import recipe
     from dpo_lab.training.checkpoints import complete_checkpoints
-    from dpo_lab.training.processes import leave, on_cpu
+    from dpo_lab.training.processes import is_lost_process, leave, on_cpu
     from dpo_lab.training.run_folder import RunFolder
     from dpo_lab.training.surroundings import keep_freed_memory
-    from dpo_lab.training.write_failures import after_write_failure, is_write_failure, writing
+    from dpo_lab.training.write_failures import (
+        after_write_failure,
+        is_write_failure,
+        what_is_left,
+        writing,
+    )
 
     run = RunFolder(config.output_dir)
     if on_cpu():
@@ -39,10 +44,13 @@ def train(config: Any) -> None:
         with writing(run.curves_file):
             save_curves(rows, run.curves_file)
     except Exception as error:
-        if not is_write_failure(error):
-            raise
         complete = complete_checkpoints(run.checkpoints).values()
-        raise InputError(after_write_failure(run.root, complete, error)) from error
+        if is_lost_process(error):
+            left = what_is_left(complete)
+            raise InputError(f"another process of this run has ended; {left}") from error
+        if is_write_failure(error):
+            raise InputError(after_write_failure(run.root, complete, error)) from error
+        raise
     print(f"\n{fill(diagnosis.summary(rows, record, diagnosis.diagnose(rows, record)), 88)}")
     print(f"\nmodel, metrics and curves: {run.root} (more: dpo-lab diagnose --run {run.root})")
 

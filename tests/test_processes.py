@@ -13,9 +13,11 @@ from typing import Any
 
 import every_loss
 import pytest
+from accelerate import PartialState
 
 from dpo_lab.cli import main
 from dpo_lab.losses import LOSSES
+from dpo_lab.training import recipe
 
 pytestmark = pytest.mark.slow
 SHORT = {"max_steps": 4, "learning_rate": 1e-3, "max_length": 64, "logging_steps": 1}
@@ -93,6 +95,7 @@ def test_a_killed_rank_ends_the_run_and_the_checkpoint_resumes(
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "SIGKILL" in output or "Signal 9" in output, output[-3000:]
+    assert "[rank0]: Traceback" not in output, output[-6000:]  # of the one that lost the other
     reached = max(int(p.parent.name[11:]) for p in marker.glob("*/dpo_lab_complete"))
     before = {row["step"]: row["loss"] for row in rows(folder) if "loss" in row}
     assert json.loads((folder / "run.json").read_text())["status"] == "running"
@@ -118,6 +121,26 @@ def every_case(tiny_model, pair_file, tmp_path_factory) -> tuple[dict[str, Any],
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output[-3000:]
     return json.loads(one.read_text()), json.loads(two.read_text())
+
+
+def test_a_process_that_lost_another_says_what_is_left(tmp_path, monkeypatch, capsys) -> None:
+    checkpoint = tmp_path / "run" / "checkpoints" / "checkpoint-20"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "dpo_lab_complete").touch()
+
+    def lost(config: object) -> None:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [::1]:1")
+
+    monkeypatch.setattr(recipe, "train", lost)
+    words = ["train", "--output_dir", str(tmp_path / "run")]
+    with pytest.raises(RuntimeError):  # nobody to lose
+        main(words)
+    monkeypatch.setattr(PartialState(cpu=True), "num_processes", 2)
+    assert main(words) == 2
+    assert capsys.readouterr().err == (
+        "dpo-lab train: another process of this run has ended; checkpoint-20 is whole; "
+        "go on with --resume\n"
+    )
 
 
 def check_equal(one: list[dict[str, float]], two: list[dict[str, float]], case: str) -> None:

@@ -15,6 +15,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 Value = TypeVar("Value")
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's words
 
 
 def on_cpu() -> bool:
@@ -57,6 +58,14 @@ def shared_out(count: int, compute: Callable[[list[int]], Tensor]) -> Tensor:
         part = compute(rows) if rows else None
     parts = [each for each in gather_object([part]) if each is not None]
     return torch.cat(parts, -1)
+
+
+def is_lost_process(error: BaseException) -> bool:
+    """Whether an exception says that another process of the run is gone."""
+    if _state().num_processes == 1:
+        return False
+    own = isinstance(error, torch.distributed.DistError)
+    return own or (isinstance(error, RuntimeError) and any(w in str(error) for w in _LOST))
 
 
 def leave() -> None:

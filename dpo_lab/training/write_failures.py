@@ -52,11 +52,15 @@ def after_write_failure(root: Path, complete: Iterable[Path], error: BaseExcepti
     said = f"writing failed ({_first_line(error)})"
     if isinstance(error, WriteError):
         said = str(error)
+    return f"output_dir {root}: {said}; {what_is_left(complete, 'make room and ')}"
+
+
+def what_is_left(complete: Iterable[Path], first: str = "") -> str:
+    """Which checkpoint to go on from, and what must be done `first`."""
     *_, last = (None, *complete)
-    left = "no whole checkpoint lies there"
-    if last is not None:
-        left = f"{last.name} is whole; make room and go on with --resume"
-    return f"output_dir {root}: {said}; {left}"
+    if last is None:
+        return "no whole checkpoint lies there"
+    return f"{last.name} is whole; {first}go on with --resume"
 
 
 def _first_line(error: BaseException) -> str:
