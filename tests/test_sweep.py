@@ -114,13 +114,11 @@ def test_a_killed_point_goes_on_a_failed_one_is_reported_and_a_finished_one_is_r
     killer = threading.Thread(target=kill_once_there_is_a_checkpoint, args=[good_folder])
     killer.start()
     with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as here:
-        there = SweepConfig(**{**config.__dict__, "dask": here.scheduler.address})
-        killed, bad = run_sweep(there, lambda _: None)
+        changed = {"sweep_loss": ["dpo"], "dask": here.scheduler.address}
+        (killed,) = run_sweep(SweepConfig(**{**config.__dict__, **changed}), lambda _: None)
     killer.join()
     assert killed.error.startswith("exit status -9; loss=dpo.train.log ends with: ")
     assert killed.record is None
-    assert "odpo needs them" in bad.error
-    assert bad.record is None
 
     reached = max(complete_checkpoints(good_folder / "checkpoints"))
     assert reached < 100
@@ -138,6 +136,8 @@ def test_a_killed_point_goes_on_a_failed_one_is_reported_and_a_finished_one_is_r
     assert "loss=odpo  failed: exit status 2" in said.out
     stored = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
     assert [point["name"] for point in stored] == ["loss=dpo", "loss=odpo"]
+    assert [point["record"] is None for point in stored] == [False, True]
+    assert "odpo needs them" in stored[1]["error"]
     assert (tmp_path / "sweep" / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
     # The point that nobody killed ends with the same weights, and logged the same.
