@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import doctest
+
 import pytest
 import torch
 
+import dpo_lab.lazy_rows
 from dpo_lab.lazy_rows import LazyRows, beside, in_batches, numbers_of, picked
 
 LETTERS = "abcdef"
+
+
+def test_worked_example_of_the_docstring() -> None:
+    assert doctest.testmod(dpo_lab.lazy_rows) == (0, 2)
 
 
 @pytest.mark.parametrize("count", [0, 1, 6])

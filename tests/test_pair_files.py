@@ -14,7 +14,14 @@ import pytest
 from pyarrow import parquet
 
 from dpo_lab.errors import InputError
-from dpo_lab.pairs import PreferencePair, Reason, read_pairs, read_unpaired
+from dpo_lab.pairs import (
+    PreferencePair,
+    Reason,
+    UnpairedExample,
+    read_examples,
+    read_pairs,
+    read_unpaired,
+)
 
 ROWS = [
     {"prompt": "2+2=", "chosen": " 4", "rejected": " 5"},
@@ -313,3 +320,51 @@ def test_the_other_reader_is_named_where_it_fits(tmp_path: Path) -> None:
         read_pairs(unpaired)
     with pytest.raises(InputError, match="read_pairs"):
         read_unpaired(make_source(tmp_path, "jsonl"))
+
+
+# --- either kind of rows, one at a time ------------------------------------------------------
+
+LABELLED = {"prompt": "a", "completion": "b", "label": True}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_columns_say_what_the_rows_are(tmp_path, kind, monkeypatch) -> None:
+    assert read_examples(make_source(tmp_path, kind))[0] == PAIRS
+    monkeypatch.setattr(sys.modules[__name__], "ROWS", [LABELLED])
+    (tmp_path / "labelled").mkdir()
+    examples, _ = read_examples(make_source(tmp_path / "labelled", kind))
+    assert examples == [UnpairedExample("a", "b", True)]
+
+
+def test_one_pair_anywhere_makes_a_file_one_of_pairs(tmp_path: Path) -> None:
+    """Whatever its first rows look like: kinds are told apart by all columns there are."""
+    path = tmp_path / "both.jsonl"
+    path.write_bytes(jsonl([LABELLED, LABELLED, ROWS[0]]))
+    examples, report = read_examples(path, odd="report")
+    assert examples == PAIRS[:1]
+    assert [(odd.row, odd.field) for odd in report.odd] == [(1, "chosen"), (2, "chosen")]
+    path.write_bytes(jsonl([{"prompt": "a", "answer": "b"}]))
+    with pytest.raises(InputError, match=r"accepted are chosen and rejected \(pairs\), or prompt"):
+        read_examples(path)
+
+
+def test_what_keeps_the_rows_gets_them_one_by_one_and_fails_in_its_own_name(tmp_path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(jsonl(ROWS) + b"{")
+
+    def keep(rows):
+        assert next(rows) == PAIRS[0]
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match=r"^the disk is full"):
+        read_examples(path, keep=keep)
+
+
+def test_a_file_cut_short_is_no_shorter_file(tmp_path: Path) -> None:
+    """Rows are handed on before the end is seen; what is wrong there still ends it all."""
+    path = tmp_path / "cut.jsonl.gz"
+    path.write_bytes(gzip.compress(jsonl(ROWS * 500))[:-9])
+    kept: list[PreferencePair] = []
+    with pytest.raises(InputError, match="cut short"):
+        read_examples(path, keep=kept.extend)
+    assert kept[:2] == PAIRS
