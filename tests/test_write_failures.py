@@ -48,8 +48,10 @@ def small_files(run: Path) -> Iterator[None]:
     """No file may grow: what is written beyond fails, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (NO_MORE, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def full(name: str) -> Callable[[Path], Iterator[None]]:
@@ -140,9 +142,11 @@ def protected(folder: Path) -> Iterator[None]:
     me = os.geteuid()
     if me == 0:
         os.seteuid(65534)
-    yield
-    os.seteuid(me)
-    folder.chmod(0o755)
+    try:
+        yield
+    finally:
+        os.seteuid(me)
+        folder.chmod(0o755)
 
 
 def test_a_folder_that_nothing_can_be_written_into_stops_a_run_before_any_work(capsys) -> None:
@@ -163,6 +167,16 @@ def test_a_folder_that_nothing_can_be_written_into_stops_a_run_before_any_work(c
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert all(f"nothing can be written below {folder}" in line for line in said)
+
+
+def test_the_first_stage_names_what_it_cannot_write(cache, tmp_path, capsys) -> None:
+    run = tmp_path / "run"
+    words = ["train", "--world_pairs", "40", "--vocab_size", "320", "--sft_epochs", "1"]
+    words += ["--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2"]
+    with small_files(run):
+        assert main([*words, "--output_dir", str(run)]) == 2
+    said = capsys.readouterr().err.rstrip("\n").rpartition("\n")[2]
+    assert said.startswith(f"dpo-lab train: output_dir {run}: {run / 'sft_checkpoints'}/checkpoint")
 
 
 def test_a_cache_that_cannot_be_written_is_named(
