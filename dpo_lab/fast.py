@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 from dpo_lab.batching import collate
 from dpo_lab.encoded import EncodedPair, EncodedResponse
 from dpo_lab.errors import InputError
-from dpo_lab.packing import PackedBatch, pack, split_by_tokens
+from dpo_lab.packing import PackedBatch, pack, round_up, split_by_tokens
 from dpo_lab.scoring import autocast, batch_logps
 from dpo_lab.segments import HALF, SEGMENTS, has_varlen, register
 from dpo_lab.tiled import tiled_logps
@@ -41,6 +41,9 @@ def packed_logps(model: nn.Module, batch: PackedBatch) -> Float[Tensor, "sequenc
     `model` was prepared by `use_fast_path`; it may be wrapped, for adapters or several processes.
     Token log-probabilities are summed in float64 where the device has it.
     """
+    sequences, count = batch.sequences, len(batch.targets)
+    if _compiles_for_shapes(model):
+        batch = round_up(batch)
     tokens = model(
         input_ids=batch.input_ids,
         position_ids=batch.position_ids,
@@ -50,10 +53,17 @@ def packed_logps(model: nn.Module, batch: PackedBatch) -> Float[Tensor, "sequenc
         segments=batch.segments,
         positions=batch.positions,
         targets=batch.targets,
-    )
+    )[:count]
     wide = torch.float32 if tokens.device.type == "mps" else torch.float64
     sums = tokens.new_zeros(len(batch.lengths), dtype=wide)
-    return sums.index_add(0, batch.sequences, tokens.to(wide)).to(tokens.dtype)
+    return sums.index_add(0, sequences, tokens.to(wide)).to(tokens.dtype)
+
+
+def _compiles_for_shapes(model: nn.Module) -> bool:
+    """Whether products run in half precision on a CPU."""
+    weight = next(model.parameters())
+    half = weight.dtype in HALF or torch.is_autocast_enabled("cpu")
+    return weight.device.type == "cpu" and half
 
 
 def use_fast_path(model: nn.Module) -> Callable[[], None]:

@@ -28,9 +28,12 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Int64
 from torch import Tensor
+from torch.nn.functional import pad
 
 from dpo_lab.encoded import EncodedPair, EncodedResponse
 from dpo_lab.errors import InputError
+
+ROUND = 64  # tokens, where lengths are rounded up
 
 
 class Segment(NamedTuple):
@@ -95,6 +98,28 @@ def pack(encoded: Sequence[EncodedPair] | Sequence[EncodedResponse]) -> PackedBa
     lengths = torch.bincount(torch.tensor(sequences))
     rows = ([ids], [position_ids], positions, targets, sequences)
     return PackedBatch(lengths, *(torch.tensor(row) for row in rows), tuple(segments))
+
+
+def rounded(count: int) -> int:
+    """The next multiple of `ROUND`."""
+    return -(-count // ROUND) * ROUND
+
+
+def round_up(batch: PackedBatch) -> PackedBatch:
+    """Row and targets on to the next multiple of `ROUND`, with tokens that nobody sees.
+
+    What is behind the first `len(batch.targets)` log-probabilities means nothing and is cut off.
+    For CPUs in half precision: there a product's kernel is compiled for each new shape.
+    """
+    tokens, targets = batch.input_ids.shape[1], len(batch.targets)
+    behind, more = rounded(tokens) - tokens, rounded(targets) - targets
+    return batch._replace(
+        input_ids=pad(batch.input_ids, (0, behind)),
+        position_ids=pad(batch.position_ids, (0, behind)),
+        positions=pad(batch.positions, (0, more)),
+        targets=pad(batch.targets, (0, more)),
+        segments=(*batch.segments, Segment(behind, 0, 0)) if behind else batch.segments,
+    )
 
 
 def split_by_tokens(

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from dpo_lab.errors import InputError
-from dpo_lab.packing import Segment
+from dpo_lab.packing import Segment, rounded
 
 SEGMENTS = "dpo_lab_segments"
 HALF = (torch.float16, torch.bfloat16)
@@ -77,7 +77,8 @@ def has_varlen(device: torch.device) -> bool:
 
 
 def _check_supported(segments: Sequence[Segment], dropout: float, more: dict[str, Any]) -> None:
-    longest = max(s.prompt + max(s.chosen, s.rejected) for s in segments)
+    # What `round_up` adds has no answer, and nobody looks at what it sees.
+    longest = max(s.prompt + max(s.chosen, s.rejected) for s in segments if s.chosen)
     for name in _REFUSED:
         asked = more.get(name)
         if asked is not None and not (name == "sliding_window" and asked >= longest):
@@ -109,7 +110,7 @@ def _by_sdpa(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     rows, columns = query.shape[2], key.shape[2]
     mask = None
     if rows < columns:
-        mask = _causal_bias(rows, columns, torch.bool, query.device)
+        mask = _causal_bias(rows, columns, columns - rows, torch.bool, query.device)
     return scaled_dot_product_attention(
         query,
         key,
@@ -122,21 +123,34 @@ def _by_sdpa(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
 
 
 def _by_products(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """softmax(q k' + mask) v; heads that share keys become rows, so keys are never repeated."""
-    _, heads, rows, width = query.shape
-    groups, columns = key.shape[1:3]
+    """softmax(q k' + mask) v; heads that share keys become rows, so keys are never repeated.
+
+    Lengths are rounded up (`packing.rounded`): what is added stands behind the end, where no token
+    looks.
+    """
+    rows, columns = query.shape[2], key.shape[2]
+    query, key, value = (_rounded_up(x) for x in (query, key, value))
+    _, heads, long, width = query.shape
+    groups, wide = key.shape[1:3]
     with torch.autocast(query.device.type, enabled=False):
         scores = (query.reshape(1, groups, -1, width) * scale) @ key.transpose(-1, -2)
-        scores = scores.view(1, groups, heads // groups, rows, columns)
-        scores = scores + _causal_bias(rows, columns, scores.dtype, query.device)
-        weights = scores.softmax(-1).view(1, groups, -1, columns)
-        return (weights @ value).view(1, heads, rows, width)
+        scores = scores.view(1, groups, heads // groups, long, wide)
+        scores = scores + _causal_bias(long, wide, columns - rows, scores.dtype, query.device)
+        weights = scores.softmax(-1).view(1, groups, -1, wide)
+        return (weights @ value).view(1, heads, long, width)[:, :, :rows]
 
 
-def _causal_bias(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Row i sees columns up to columns - rows + i: a corner of one stored triangle."""
-    size = 1 << math.ceil(math.log2(max(columns, 256)))
-    return _triangle(size, dtype, device)[columns - rows : columns, :columns]
+def _rounded_up(x: Tensor) -> Tensor:
+    """(1, heads, tokens, width) with zeros behind its tokens."""
+    return pad(x, (0, 0, 0, rounded(x.shape[2]) - x.shape[2]))
+
+
+def _causal_bias(
+    rows: int, columns: int, before: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Row i sees columns up to `before` + i: a corner of one stored triangle."""
+    size = 1 << math.ceil(math.log2(max(before + rows, columns, 256)))
+    return _triangle(size, dtype, device)[before : before + rows, :columns]
 
 
 @lru_cache(maxsize=8)

@@ -22,7 +22,7 @@ from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
-from dpo_lab import packing
+from dpo_lab import fast, packing
 from dpo_lab.adapters import add_adapter
 from dpo_lab.batching import EncodedPair, EncodedResponse, collate, pair_rows
 from dpo_lab.errors import InputError
@@ -104,8 +104,8 @@ def test_loss_and_every_gradient_equal_the_plain_path(name: str, wide_norms) -> 
     expected = gradients(model, slow)
     before = model(plain.input_ids, attention_mask=plain.attention_mask).logits
     with fast_path(model):
-        fast = dpo(packed_logps(model, pack(pairs)), reference).mean()
-        found = gradients(model, fast)
+        quick = dpo(packed_logps(model, pack(pairs)), reference).mean()
+        found = gradients(model, quick)
         # A plain call of the prepared model goes on as before, padding included.
         again = model(plain.input_ids, attention_mask=plain.attention_mask).logits
         assert torch.allclose(again, before, atol=1e-12)
@@ -117,7 +117,7 @@ def test_loss_and_every_gradient_equal_the_plain_path(name: str, wide_norms) -> 
             part = [pairs[i] for i in group]
             (dpo(packed_logps(model, pack(part)), reference[rows]).sum() / len(pairs)).backward()
     assert len(groups) > 3
-    assert abs((fast - slow).item()) < 1e-12
+    assert abs((quick - slow).item()) < 1e-12
     assert found.keys() == expected.keys()
     for parameter, right in expected.items():
         size = right.norm()
@@ -125,6 +125,41 @@ def test_loss_and_every_gradient_equal_the_plain_path(name: str, wide_norms) -> 
         pieces = model.get_parameter(parameter).grad
         assert (pieces - right).norm() <= 1e-12 * size + 1e-15, parameter
     assert model.forward.__func__ is type(model).forward  # the block left nothing behind
+
+
+def test_rounding_up_changes_no_number(wide_norms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As half precision on CPUs has it, here in float64; by one token, by many, and by none."""
+    pairs = make_pairs()
+    tokens = sum(map(packed_size, pairs))
+    for name, round_to in (("gpt2", tokens + 1), ("qwen2", 70), ("llama", 1)):
+        model = make_model(CONFIGS[name])
+        with fast_path(model):
+            expected = packed_logps(model, pack(pairs))
+            right = gradients(model, expected.sum())
+            monkeypatch.setattr(packing, "ROUND", round_to)
+            monkeypatch.setattr(fast, "_compiles_for_shapes", lambda _: True)
+            found = packed_logps(model, pack(pairs))
+            wrong_by = {n: (g - right[n]).norm() for n, g in gradients(model, found.sum()).items()}
+            monkeypatch.undo()
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+        assert all(wrong_by[n] <= 1e-12 * right[n].norm() + 1e-15 for n in right)
+
+
+def test_in_half_precision_lengths_are_rounded_up_and_a_narrow_window_does_not_mind() -> None:
+    row = packing.round_up(pack(make_pairs()[:2]))
+    tokens, targets = row.input_ids.shape[1], len(row.targets)
+    assert tokens == row.position_ids.shape[1] == 64
+    assert targets == len(row.positions) == 64
+    assert sum(map(sum, row.segments)) == 64
+    assert torch.equal(packing.round_up(row).input_ids, row.input_ids)
+    assert packing.round_up(row).segments == row.segments
+    model = make_model(MistralConfig(**SIZES, **IDS, sliding_window=40)).float()
+    with fast_path(model), torch.no_grad():
+        exact = packed_logps(model, pack(make_pairs()))
+        with torch.autocast("cpu", torch.bfloat16):
+            half = packed_logps(model, pack(make_pairs()))
+    assert not torch.equal(half, exact)
+    torch.testing.assert_close(half, exact, atol=1.0, rtol=0.05)
 
 
 def test_single_responses_are_packed_too(wide_norms) -> None:
@@ -216,7 +251,7 @@ def test_a_model_that_ignores_segments_is_found_out_by_its_numbers(monkeypatch) 
         segments,
         "segment_attention",
         lambda *given, segments=None, **more: honest(
-            *given, segments=segments and [packing.Segment(sum(map(sum, segments)), 0, 0)], **more
+            *given, segments=segments and [packing.Segment(0, sum(map(sum, segments)), 0)], **more
         ),
     )
     assert "log-probs differ by" in why_not_fast(model, make_pairs(), 0)

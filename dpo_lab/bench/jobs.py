@@ -18,7 +18,12 @@ from dpo_lab.bench.floors import profile_loop, rates
 from dpo_lab.bench.ours import train_in_a_loop, train_with_trainer
 from dpo_lab.bench.shapes import SHAPES, build, make_pairs
 from dpo_lab.errors import InputError
-from dpo_lab.training.surroundings import keep_freed_memory, peak_memory, resident_memory
+from dpo_lab.training.surroundings import (
+    bound_kernel_caches,
+    keep_freed_memory,
+    peak_memory,
+    resident_memory,
+)
 
 MARK = "MEASURED "
 QUIET = {
@@ -85,6 +90,7 @@ def main() -> None:
     job = Job(*fields)
     if CONTENDERS[job.contender].kept and job.device == "cpu":
         keep_freed_memory()
+        bound_kernel_caches()
     warnings.filterwarnings("ignore")
     with contextlib.redirect_stdout(sys.stderr):
         result = run(task, job)

@@ -46,7 +46,7 @@ from dpo_lab.training.processes import is_main, on_cpu, wait_for_all
 from dpo_lab.training.run_data import Say, encode, load_data
 from dpo_lab.training.run_folder import RunFolder
 from dpo_lab.training.scratch import remove_left_overs, scratch_folder
-from dpo_lab.training.surroundings import peak_memory, surroundings
+from dpo_lab.training.surroundings import bound_kernel_caches, peak_memory, surroundings
 from dpo_lab.training.task import Task, TaskExamples, prepare_task
 
 
@@ -59,6 +59,8 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     started = time.monotonic()
     disable_progress_bar()  # transformers' own, for files; training has its bar
     check_config(config)
+    if config.bf16 and on_cpu():
+        bound_kernel_caches()
     run = RunFolder(config.output_dir)
     say = say if is_main() else _say_nothing
     record = run.open_existing() if config.resume else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
 from importlib.metadata import version
@@ -72,6 +73,16 @@ def keep_freed_memory() -> bool:
     settings = ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 2**28))
     taken = [mallopt(*setting) for setting in settings]
     return all(taken)
+
+
+def bound_kernel_caches(kernels: int = 64) -> None:
+    """Let torch hold at most so many compiled 16-bit products of a CPU, unless told otherwise.
+
+    Each new shape gets a kernel of its own, megabytes large, and 1024 of them are held: with rows
+    of all lengths a run would grow for hundreds of steps. To be called before the first product.
+    """
+    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(name, str(kernels))
 
 
 def _status_bytes(status: Path, name: str) -> int:
