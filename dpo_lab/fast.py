@@ -41,22 +41,10 @@ def packed_logps(model: nn.Module, batch: PackedBatch) -> Float[Tensor, "sequenc
     `model` was prepared by `use_fast_path`; it may be wrapped, for adapters or several processes.
     Token log-probabilities are summed in float64 where the device has it.
     """
-    sequences, count = batch.sequences, len(batch.targets)
-    if _compiles_for_shapes(model):
-        batch = round_up(batch)
-    tokens = model(
-        input_ids=batch.input_ids,
-        position_ids=batch.position_ids,
-        # Four dimensions say that the mask is ready; the segments take its place.
-        attention_mask=torch.ones(1, 1, 1, 1, device=batch.input_ids.device),
-        use_cache=False,
-        segments=batch.segments,
-        positions=batch.positions,
-        targets=batch.targets,
-    )[:count]
+    tokens = model(packed=batch)
     wide = torch.float32 if tokens.device.type == "mps" else torch.float64
     sums = tokens.new_zeros(len(batch.lengths), dtype=wide)
-    return sums.index_add(0, sequences, tokens.to(wide)).to(tokens.dtype)
+    return sums.index_add(0, batch.sequences, tokens.to(wide)).to(tokens.dtype)
 
 
 def _compiles_for_shapes(model: nn.Module) -> bool:
@@ -79,16 +67,27 @@ def use_fast_path(model: nn.Module) -> Callable[[], None]:
     inner.set_attn_implementation(SEGMENTS)
     original = inner.forward
 
-    # Here and not around the model, so that a wrapper (DDP, FSDP, adapters) sees one forward call.
+    # Here and not around the model, so that a wrapper (DDP, FSDP, adapters, mixed precision) sees
+    # one forward call.
     @functools.wraps(original)
     def forward(
-        self: PreTrainedModel, *args: Any, targets: Tensor | None = None, **named: Any
+        self: PreTrainedModel, *args: Any, packed: PackedBatch | None = None, **named: Any
     ) -> Any:
-        if targets is None:
+        if packed is None:
             return original(*args, **named)
-        positions = named.pop("positions")
-        hidden = self.base_model(*args, **named).last_hidden_state[0]
-        return tiled_logps(hidden[positions], self.get_output_embeddings().weight, targets)
+        count = len(packed.targets)
+        if _compiles_for_shapes(self):
+            packed = round_up(packed)
+        hidden = self.base_model(
+            input_ids=packed.input_ids,
+            position_ids=packed.position_ids,
+            # Four dimensions say that the mask is ready; the segments take its place.
+            attention_mask=torch.ones(1, 1, 1, 1, device=packed.input_ids.device),
+            use_cache=False,
+            segments=packed.segments,
+        ).last_hidden_state[0]
+        weight = self.get_output_embeddings().weight
+        return tiled_logps(hidden[packed.positions], weight, packed.targets)[:count]
 
     inner.forward = MethodType(forward, inner)
 

@@ -35,8 +35,8 @@ def tiled_logps(
 
     Products run in autocast's type where it is on, else in that of `hidden`; sums run in float32
     at least. keep: hold the exponentials for the backward pass (N x V numbers) or make them
-    again (one tile); default: keep them in float32, where the product is slow. Raises
-    `InputError` for ids outside the vocabulary and a tile below 1.
+    again (one tile), which is one product in four; default: hold them where they take at most
+    `KEPT_BYTES`. Raises `InputError` for ids outside the vocabulary and a tile below 1.
     """
     if tile is None:
         tile = TILE.get(hidden.device.type, TILE["cuda"])

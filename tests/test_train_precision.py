@@ -50,6 +50,31 @@ def test_bfloat16_training_follows_float32_with_log_probs_in_float32(
     assert max(abs(loss - 0.6931) for loss in losses[None]) > 0.1  # so they had room to differ
 
 
+def test_16_bit_rows_are_rounded_up_in_training_and_in_evaluation(
+    tiny_model, encoded, tmp_path
+) -> None:
+    """The Trainer turns 16 bits on inside the model's forward call only."""
+    reference = load_policy(tiny_model)
+    logps = score_responses(reference, pair_rows(encoded), 0, progress=False)
+    examples = attach_reference(encoded, ScoredPairs(*logps.chunk(2)))
+    for bf16 in (True, False):
+        loss = LossConfig({"dpo": 1.0}, 0.5)
+        given = {"token_budget": 4096, "bf16": bf16, "max_steps": 1}
+        trainer = make_trainer(tiny_model, examples, tmp_path, loss, **given)
+        trainer.eval_dataset, widths = examples[:3], {}
+        trainer.model.base_model.register_forward_pre_hook(
+            lambda module, _, named, seen=widths: seen.setdefault(module.training, []).append(
+                named["input_ids"].shape[1]
+            ),
+            with_kwargs=True,
+        )
+        trainer.train()
+        trainer.evaluate()
+        assert set(widths) == {True, False}
+        rounded = [width % 64 == 0 for part in widths.values() for width in part]
+        assert all(rounded) if bf16 else not any(rounded)
+
+
 def test_scores_in_another_precision_are_cached_apart(tiny_model, encoded) -> None:
     model, rows = load_policy(tiny_model), [encoded[0].chosen]
     ways = ("None packed", "None padded", "torch.bfloat16 packed")
