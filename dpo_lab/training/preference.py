@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
 from dpo_lab.adapters import reference_mode
 from dpo_lab.batching import Batch
@@ -35,7 +35,7 @@ from dpo_lab.training.examples import (
     pieces,
 )
 from dpo_lab.training.joined import of_all_processes
-from dpo_lab.training.metrics import Means, first_rows, gradient_weight, pair_metrics
+from dpo_lab.training.metrics import first_rows, gradient_weight, pair_metrics
 from dpo_lab.training.moving_reference import MovingReference
 from dpo_lab.training.objective import (
     LossConfig,
@@ -43,6 +43,7 @@ from dpo_lab.training.objective import (
     at_reference,
     inputs_from_logits,
 )
+from dpo_lab.training.piecewise import PieceTrainer
 from dpo_lab.training.processes import sharded
 from dpo_lab.training.sample_metrics import SampleMetrics
 from dpo_lab.training.write_failures import writing
@@ -52,7 +53,7 @@ STEP_ZERO_ROUNDING = 1e-6  # of float32, for losses that are large at the refere
 LOSS_STATE = "loss_state.json"
 
 
-class PreferenceTrainer(Trainer):
+class PreferenceTrainer(PieceTrainer):
     """Trains a policy on `PreferenceExample`s with the losses of a `LossConfig`.
 
     `reference`: a frozen model, for losses that need more of it than sums; a policy with an
@@ -96,7 +97,6 @@ class PreferenceTrainer(Trainer):
         self.reference = None if reference is None else reference.to(args.device).eval()
         self.moving = moving
         self.sample_metrics = sample_metrics
-        self._means = {"train": Means(), "eval": Means()}
 
     def batch_logps(
         self, model: nn.Module, inputs: Mapping[str, Any]
@@ -170,62 +170,15 @@ class PreferenceTrainer(Trainer):
         logps, output = self.evaluate_loss(logps, extra, training=model.training)
         if model.training:
             values = self.metrics(logps, output, extra) | gradient_weight(logps, output)
-            self._means["train"].add(values)
+            self.means["train"].add(values)
         else:
             kept = [first_rows(each, real) for each in (logps, output)]
-            self._means["eval"].add(self.metrics(*kept, extra) | {"loss": kept[1].losses})
+            self.means["eval"].add(self.metrics(*kept, extra) | {"loss": kept[1].losses})
         loss = inputs["share"] * output.losses.mean()
         return (loss, {}) if return_outputs else loss
 
-    def training_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Tensor:
-        """One batch of the loader, piece by piece; gradients meet other processes' at the last."""
-        *first, last = pieces(self._prepare_inputs(inputs))
-        losses = []
-        for piece in first:
-            with self.accelerator.no_sync(model):
-                losses.append(super().training_step(model, piece, num_items_in_batch))
-        losses.append(super().training_step(model, last, num_items_in_batch))
-        return torch.stack(losses).sum()
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor, None, None]:
-        parts = list(pieces(self._prepare_inputs(inputs)))
-        real = self._real_examples()
-        losses = []
-        with torch.no_grad():
-            for piece in parts:
-                losses.append(self.compute_loss(model, {**piece, "real": max(0, real)}))
-                real -= piece["examples"]
-        return torch.stack(losses).sum().detach(), None, None
-
-    def _real_examples(self) -> int:
-        """How many examples of this process's batch are not there to fill up the last round.
-
-        Of several processes, all get full batches to the end; the last ones repeat examples, which
-        must not be counted twice in an evaluation.
-        """
-        state, size = self.accelerator.gradient_state, self.args.eval_batch_size
-        if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
-            return sys.maxsize
-        return state.remainder - self.args.process_index * size
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        for mode, sign, prefix in (("train", "loss", ""), ("eval", "eval_loss", "eval_")):
-            if sign in logs:
-                # eval_loss is among them: transformers' own counts each process's batch as a whole.
-                means = self._means[mode].take(self._sum_over_processes)
-                logs.update({prefix + name: mean for name, mean in means.items()})
-                break
+        self.add_means(logs)
         if "eval_loss" in logs and self.sample_metrics is not None:
             policy = self.accelerator.unwrap_model(self.model)
             logs.update(self.sample_metrics(policy, self.state.global_step))
@@ -235,7 +188,7 @@ class PreferenceTrainer(Trainer):
         """Loss of the first examples before any update. Raises `InputError` if it is off.
 
         At step 0 the policy is the reference, so every log-ratio is 0 and the loss is known
-        (log 2 for DPO). Another value means another model, other tokens, or dropout. Losses that
+        (log 2 for DPO). Another value means another model or other tokens. Losses that
         all lack a reference have no known value there: nothing can be checked.
         """
         self.model.eval()
@@ -257,14 +210,6 @@ class PreferenceTrainer(Trainer):
             )
         return loss
 
-    def _init_training_state(
-        self, max_steps: int, steps_per_epoch: int, epochs: int, *more: Any
-    ) -> tuple[int, int]:
-        started, skipped = super()._init_training_state(max_steps, steps_per_epoch, epochs, *more)
-        if self.state.global_step >= max_steps:
-            started = epochs  # resumed at its end; transformers would train one step more
-        return started, skipped
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = checkpoint_folder(self.args, self.state)
         with writing(folder):
@@ -276,18 +221,9 @@ class PreferenceTrainer(Trainer):
                     self.moving.save(folder)
         self.accelerator.wait_for_everyone()  # a marker must vouch for every process's files
 
-    def whole_weights(self) -> dict[str, Tensor] | None:
-        """All weights where they lie in shards; None where the model has them itself."""
-        if not self.is_fsdp_enabled:
-            return None
-        return self.accelerator.get_state_dict(self.model_wrapped)
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         file = Path(resume_from_checkpoint, LOSS_STATE)
         self.objective.load_state_dict(json.loads(file.read_text(encoding="utf-8")))
         if self.moving is not None:
             self.moving.load(file.parent)
-
-    def _sum_over_processes(self, values: Tensor) -> Tensor:
-        return self.accelerator.reduce(values, "sum")
