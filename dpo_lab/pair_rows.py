@@ -36,7 +36,10 @@ def parse_pair(row: Any, max_chars: int | None = None) -> PreferencePair:
 
     Raises `RowProblemError`.
     """
-    prompt, chosen, rejected = _read_fields(row, ("prompt", "chosen", "rejected"))
+    fields = _read_fields(row, ("prompt", "chosen", "rejected"))
+    if _repeats_its_question(*fields.values()):
+        fields["prompt"] = None
+    prompt, chosen, rejected = _of_one_form(fields)
     _require({"chosen": chosen, "rejected": rejected})
     if prompt is None:
         prompt, chosen = _cut("chosen", chosen)
@@ -60,7 +63,7 @@ def parse_unpaired(row: Any, max_chars: int | None = None) -> UnpairedExample:
 
     Raises `RowProblemError`.
     """
-    prompt, completion = _read_fields(row, ("prompt", "completion"))
+    prompt, completion = _of_one_form(_read_fields(row, ("prompt", "completion")))
     _require({"prompt": prompt, "completion": completion, "label": row.get("label")})
     completion = _answer_text("completion", completion)
     _check_prompt(prompt)
@@ -69,18 +72,29 @@ def parse_unpaired(row: Any, max_chars: int | None = None) -> UnpairedExample:
     return UnpairedExample(prompt, completion, _read_label(row["label"]))
 
 
-def _read_fields(row: Any, fields: tuple[str, ...]) -> list[Prompt | None]:
+def _read_fields(row: Any, fields: tuple[str, ...]) -> dict[str, Prompt | None]:
     if not isinstance(row, dict):
         raise RowProblemError(Reason.NOT_AN_OBJECT)
-    values = [_read_value(field, row.get(field)) for field in fields]
-    if len({type(value) for value in values if value is not None}) > 1:
+    return {field: _read_value(field, row.get(field)) for field in fields}
+
+
+def _repeats_its_question(prompt: Prompt | None, *sides: Prompt | None) -> bool:
+    """Whether a text prompt is what the user first says in both sides' whole conversations."""
+    if not isinstance(prompt, str) or not all(isinstance(side, tuple) for side in sides):
+        return False
+    asked = (next((m.content for m in side if m.role == "user"), None) for side in sides)
+    return all(question == prompt for question in asked)
+
+
+def _of_one_form(fields: dict[str, Prompt | None]) -> list[Prompt | None]:
+    there = {field: value for field, value in fields.items() if value is not None}
+    if len({type(value) for value in there.values()}) > 1:
         forms = (
             f"{field} is {'text' if isinstance(value, str) else 'messages'}"
-            for field, value in zip(fields, values, strict=True)
-            if value is not None
+            for field, value in there.items()
         )
         raise RowProblemError(Reason.MIXED_FORMS, detail=", ".join(forms))
-    return values
+    return list(fields.values())
 
 
 def _read_value(field: str, value: Any) -> Prompt | None:

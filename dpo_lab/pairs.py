@@ -9,7 +9,8 @@ Accepted rows, told apart row by row from the fields they have:
 * **conversational, explicit**: `prompt` is a list of `{"role", "content"}` messages; each
   answer is a list of one assistant message.
 * **conversational, implicit**: `chosen` and `rejected` are whole message lists that share all
-  but the last message, an assistant's.
+  but the last message, an assistant's. A text `prompt` beside them may repeat what the user first
+  says there, and nothing else.
 * **unpaired** (`read_unpaired`): `prompt`, `completion`, `label`.
 
 Where TRL meets two strings without a prompt it takes their longest common prefix for the prompt

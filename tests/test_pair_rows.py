@@ -91,6 +91,18 @@ def test_conversational_rows_explicit_and_implicit_give_the_same_pair(tmp_path: 
     assert read_one(tmp_path, explicit) == read_one(tmp_path, implicit) == expected
 
 
+def test_a_text_prompt_may_repeat_the_users_first_words(tmp_path: Path) -> None:
+    """As sets on the hub have it: the text of the question beside both whole conversations."""
+    turns = [{"role": "system", "content": "be kind"}, USER]
+    row = {"chosen": [*turns, assistant("yes")], "rejected": [*turns, assistant("no")]}
+    expected = read_one(tmp_path, row)
+    assert read_one(tmp_path, row | {"prompt": USER["content"]}) == expected
+    path = write_rows(tmp_path / "other.jsonl", row | {"prompt": "other words"}, row)
+    [odd] = read_pairs(path, odd="report")[1].odd
+    assert (odd.row, odd.reason) == (1, Reason.MIXED_FORMS)
+    assert odd.detail == "prompt is text, chosen is messages, rejected is messages"
+
+
 def test_implicit_conversation_is_cut_before_the_last_assistant_turn_only(tmp_path: Path) -> None:
     shared = [USER, assistant("hello"), {"role": "user", "content": "again"}]
     row = {"chosen": [*shared, assistant("hello you")], "rejected": [*shared, assistant("hm")]}

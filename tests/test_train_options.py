@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset, DatasetDict
 from training_fixtures import make_trainer
 
 from dpo_lab.cli import main
+from dpo_lab.errors import InputError
 from dpo_lab.models import load_policy
+from dpo_lab.pairs import read_pairs
 from dpo_lab.scoring import score_pairs
 from dpo_lab.training import config_checks, hub
+from dpo_lab.training.config import TrainConfig
 from dpo_lab.training.examples import attach_reference
 from dpo_lab.training.objective import LossConfig
+from dpo_lab.training.recipe import _arguments, train
+from dpo_lab.training.run_folder import RunFolder
 
 
 @pytest.mark.parametrize("budget", [None, 4096])
@@ -95,6 +103,20 @@ def test_a_push_that_cannot_work_stops_the_run_before_it_begins(
     assert not run.exists()
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_activations_are_checkpointed_on_request_under_the_name_of_this_transformers(
+    tmp_path, wanted
+) -> None:
+    config = TrainConfig(gradient_checkpointing=wanted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        arguments = _arguments(config, RunFolder(tmp_path), fresh=True)
+    name = next(n for n in ("activation", "gradient") if hasattr(arguments, f"{n}_checkpointing"))
+    assert getattr(arguments, f"{name}_checkpointing") is wanted
+    if wanted:
+        assert getattr(arguments, f"{name}_checkpointing_kwargs") == {"use_reentrant": False}
+
+
 @pytest.mark.parametrize("tracker", ["mlflow", "no such tracker"])
 def test_a_tracker_that_is_not_there_stops_the_run_before_it_begins(
     tiny_model, pair_file, cache, tmp_path, monkeypatch, capsys, tracker
@@ -109,3 +131,29 @@ def test_a_tracker_that_is_not_there_stops_the_run_before_it_begins(
     assert f"report_to: {tracker!r} is not installed" in said
     assert "here are: none, all, tensorboard" in said
     assert not run.exists()
+
+
+def test_a_split_is_taken_from_a_saved_data_set_and_from_nothing_else(
+    tiny_model, pair_file, cache, tmp_path, capsys
+) -> None:
+    pairs = [pair._asdict() | {"margin": 1.0} for pair in read_pairs(pair_file)[0]]
+    parts = {"prefs": pairs[:-2], "held": pairs[-2:], "train": pairs[:3]}
+    saved = DatasetDict({name: Dataset.from_list(rows) for name, rows in parts.items()})
+    saved.save_to_disk(tmp_path / "saved")
+    run, both = tmp_path / "run", str(tmp_path / "saved")
+    where = ["train", "--model", str(tiny_model), "--output_dir", str(run), "--max_steps", "1"]
+    split = ["--pairs_split", "prefs", "--eval_pairs", both, "--eval_pairs_split", "held"]
+    assert main([*where, "--pairs", both, *split]) == 0
+    counts = json.loads((run / "run.json").read_text())["data"]
+    assert (counts["train_pairs"], counts["held_out_pairs"]) == (len(pairs) - 2, 2)
+    assert main([*where, "--pairs", str(pair_file), "--pairs_split", "prefs"]) == 2
+    assert f"{pair_file} is a file and has no splits" in capsys.readouterr().err
+    assert main([*where, "--pairs", both, "--eval_pairs_split", "held"]) == 2
+    assert "eval_pairs is not given" in capsys.readouterr().err
+
+
+def test_one_process_that_sees_two_cards_is_told_what_to_do(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match=r"2 GPUs are visible .*'accelerate launch"):
+        train(TrainConfig(output_dir=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()

@@ -34,6 +34,10 @@ class TrainConfig:
         "(prompt, completion, label); default: tiny reviews",
     )
     eval_pairs: str | None = option(None, "held-out pairs; default: a part of --pairs")
+    pairs_split: str = option(
+        "train", "split of a saved data set or of one on the hub; train[:2000] is one, too"
+    )
+    eval_pairs_split: str = option("test", "the same for --eval_pairs")
     eval_fraction: float = option(0.1, "share of prompts held out where --eval-pairs is not given")
     odd_rows: Literal["strict", "report"] = option(
         "report", "strict: stop and list unusable rows; report: leave them out and list them"

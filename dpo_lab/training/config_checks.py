@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from transformers.integrations import get_available_reporting_integrations
 
@@ -38,8 +40,7 @@ _POSITIVE = (
 def check_config(config: TrainConfig) -> None:
     """Raise `InputError` naming the first setting that cannot be right."""
     _check_loss(config)
-    if config.pairs is None and config.eval_pairs is not None:
-        raise InputError("eval_pairs: needs --pairs as well")
+    _check_sources(config)
     if not 0 < config.eval_fraction < 1:
         raise InputError(f"eval_fraction must lie in (0, 1), got {config.eval_fraction}")
     if config.max_steps == 0 or config.max_steps < -1:
@@ -54,6 +55,19 @@ def check_config(config: TrainConfig) -> None:
     _check_precision(config)
     _check_tracker(config.report_to)
     config.model_size()
+
+
+def _check_sources(config: TrainConfig) -> None:
+    if config.pairs is None and config.eval_pairs is not None:
+        raise InputError("eval_pairs: needs --pairs as well")
+    default = TrainConfig()
+    for name in ("pairs", "eval_pairs"):
+        source, split = getattr(config, name), getattr(config, f"{name}_split")
+        if split == getattr(default, f"{name}_split"):
+            continue
+        if source is None or Path(source).is_file():
+            what = "is not given" if source is None else f"{source} is a file and has no splits"
+            raise InputError(f"{name}_split: {split!r} cannot be taken, {name} {what}")
 
 
 def _check_loss(config: TrainConfig) -> None:

@@ -14,6 +14,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
+from dpo_lab.errors import InputError
+
 Value = TypeVar("Value")
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's words
 
@@ -25,6 +27,19 @@ def on_cpu() -> bool:
 
 def _state() -> PartialState:
     return PartialState(cpu=on_cpu())
+
+
+def check_one_card() -> None:
+    """Raise `InputError` where one process sees several cards.
+
+    transformers would split each batch over them (`DataParallel`), which packed rows do not allow.
+    """
+    cards = torch.cuda.device_count()
+    if cards > 1 and _state().num_processes == 1:
+        raise InputError(
+            f"{cards} GPUs are visible to one process: start one a GPU with 'accelerate launch -m "
+            "dpo_lab train ...', or choose one with CUDA_VISIBLE_DEVICES=0"
+        )
 
 
 def is_main() -> bool:

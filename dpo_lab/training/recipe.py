@@ -8,16 +8,13 @@ found before the first minute of computing is spent.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    TrainingArguments,
-    set_seed,
-)
+from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from dpo_lab.adapters import add_adapter, save_adapter
@@ -42,7 +39,7 @@ from dpo_lab.training.config import TrainConfig, changed_setting
 from dpo_lab.training.config_checks import check_config
 from dpo_lab.training.first_stage import prepare_models, supervised_stage
 from dpo_lab.training.hub import check_hub, push
-from dpo_lab.training.processes import is_main, on_cpu, wait_for_all
+from dpo_lab.training.processes import check_one_card, is_main, on_cpu, wait_for_all
 from dpo_lab.training.run_data import Say, encode, load_data
 from dpo_lab.training.run_folder import RunFolder
 from dpo_lab.training.scratch import remove_left_overs, scratch_folder
@@ -59,6 +56,7 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     started = time.monotonic()
     disable_progress_bar()  # transformers' own, for files; training has its bar
     check_config(config)
+    check_one_card()
     if config.bf16 and on_cpu():
         bound_kernel_caches()
     run = RunFolder(config.output_dir)
@@ -209,8 +207,7 @@ def _arguments(config: TrainConfig, run: RunFolder, *, fresh: bool) -> TrainingA
         warmup_steps=0.1,  # a number below 1 is a share of all steps
         weight_decay=0.0,  # decay pulls weights to 0, not to the reference
         max_grad_norm=1.0,
-        gradient_checkpointing=config.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        **_checkpointing(config.gradient_checkpointing),
         bf16=config.bf16,
         fp16=config.fp16,
         # In bfloat16 transformers wants a CUDA card, or to be told that there is none.
@@ -226,6 +223,18 @@ def _arguments(config: TrainConfig, run: RunFolder, *, fresh: bool) -> TrainingA
         report_to=config.report_to,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+
+
+def _checkpointing(wanted: bool) -> dict[str, Any]:
+    """Arguments by the name that this transformers knows them by; newer ones renamed them."""
+    if not wanted:
+        return {}
+    known = {each.name for each in fields(TrainingArguments)}
+    name = "activation" if "activation_checkpointing" in known else "gradient"
+    return {
+        f"{name}_checkpointing": True,
+        f"{name}_checkpointing_kwargs": {"use_reentrant": False},
+    }
 
 
 def _check_same_run(config: TrainConfig, old: dict[str, Any], new: dict[str, Any]) -> None:

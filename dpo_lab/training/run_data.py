@@ -118,7 +118,7 @@ def load_data(config: TrainConfig, folder: Path, say: Say) -> RunData:
 def _read(
     config: TrainConfig, source: str, part: str, folder: Path, say: Say
 ) -> tuple[Examples, dict[str, dict[str, Any]]]:
-    split = "train" if part == "train" else "test"
+    split = config.pairs_split if part == "train" else config.eval_pairs_split
     keep = _keep_in(folder / f"{part}_text.arrow")
     examples, report = read_examples(source, odd=config.odd_rows, split=split, keep=keep)
     if report.odd:
