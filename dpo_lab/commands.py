@@ -46,7 +46,7 @@ def train(config: Any) -> None:
     except Exception as error:
         complete = complete_checkpoints(run.checkpoints).values()
         if is_lost_process(error):
-            left = what_is_left(complete)
+            left = what_is_left(run.root, complete)
             raise InputError(f"another process of this run has ended; {left}") from error
         if is_write_failure(error):
             raise InputError(after_write_failure(run.root, complete, error)) from error

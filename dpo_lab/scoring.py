@@ -101,5 +101,5 @@ def _by_length(responses: Sequence[EncodedResponse], batch_size: int) -> Iterato
     """Row numbers in batches, the longest rows first: a lack of memory shows at once."""
     lengths = torch.tensor(array("i", (len(response.input_ids) for response in responses)))
     order = lengths.sort(descending=True, stable=True).indices
-    for numbers in order.split(batch_size):
-        yield numbers.tolist()
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size].tolist()

@@ -16,6 +16,7 @@ from dpo_lab.models import load_policy, load_tokenizer
 from dpo_lab.training import first_stage, run_data
 from dpo_lab.training.config import TrainConfig
 from dpo_lab.training.examples import MISMATCHED, AnswerCollator, PreferenceCollator
+from dpo_lab.training.scratch import scratch_folder
 from dpo_lab.training.task import Task, prepare_task, rows_of
 
 ROWS, AT_ONCE, MOST = 160, 5, 60
@@ -127,6 +128,19 @@ def test_temporary_files_are_in_the_run_s_folder_and_gone_at_its_end(
         "model",
         "checkpoints",
     }
+
+
+def test_a_second_run_leaves_the_rows_of_the_first_alone(
+    tiny_model, pair_file, tmp_path, capsys
+) -> None:
+    run = tmp_path / "run"
+    with scratch_folder(run) as rows:
+        (rows / "train_text.arrow").touch()
+        where = ["--pairs", str(pair_file), "--model", str(tiny_model), "--output_dir", str(run)]
+        assert main(["train", *where, *WORDS]) == 2
+        assert f"output_dir {run}: another run is at work there" in capsys.readouterr().err
+        assert (rows / "train_text.arrow").is_file()
+    assert not run.exists()
 
 
 def test_a_disk_too_small_for_the_rows_is_one_message(

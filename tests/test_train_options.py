@@ -147,7 +147,9 @@ def test_a_split_is_taken_from_a_saved_data_set_and_from_nothing_else(
     counts = json.loads((run / "run.json").read_text())["data"]
     assert (counts["train_pairs"], counts["held_out_pairs"]) == (len(pairs) - 2, 2)
     assert main([*where, "--pairs", str(pair_file), "--pairs_split", "prefs"]) == 2
-    assert f"{pair_file} is a file and has no splits" in capsys.readouterr().err
+    assert f"{pair_file} has no splits" in capsys.readouterr().err
+    assert main([*where, "--pairs", f"{both}/prefs", "--pairs_split", "held"]) == 2
+    assert f"{both}/prefs has no splits" in capsys.readouterr().err
     assert main([*where, "--pairs", both, "--eval_pairs_split", "held"]) == 2
     assert "eval_pairs is not given" in capsys.readouterr().err
 

@@ -69,7 +69,7 @@ def pair_logps(
     lengths = array("q")
     for row in itertools.chain.from_iterable(pairs):
         lengths.append(len(row.input_ids) - row.prompt_length)
-    sides = torch.tensor(lengths).view(-1, 2).unbind(1)
+    sides = torch.tensor(lengths, dtype=torch.int64).view(len(pairs), 2).unbind(1)
     return PairLogps(*policy, *(reference or (None, None)), *sides)
 
 

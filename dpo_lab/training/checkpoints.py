@@ -11,7 +11,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from torch import nn
 from transformers import (
     ProgressCallback,
     Trainer,
@@ -32,6 +34,28 @@ COMPLETE = "dpo_lab_complete"
 _TRANSFORMERS_OWN = (ProgressCallback, PrinterCallback, DEFAULT_PROGRESS_CALLBACK)
 
 
+class ResumableTrainer(Trainer):
+    """transformers' Trainer, which names the checkpoint that it cannot write, and which trains no
+    step more where it is resumed at its end."""
+
+    def write_beside(self, folder: Path) -> None:
+        """What else belongs into a checkpoint; the main process is asked."""
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = checkpoint_folder(self.args, self.state)
+        with writing(folder):
+            super()._save_checkpoint(model, trial)
+            if self.is_world_process_zero():
+                self.write_beside(folder)
+        self.accelerator.wait_for_everyone()  # a marker must vouch for every process's files
+
+    def _init_training_state(self, max_steps: int, *more: Any, **named: Any) -> tuple[int, int]:
+        started, skipped = super()._init_training_state(max_steps, *more, **named)
+        if self.state.global_step >= max_steps:
+            started = self.state.num_train_epochs  # in the middle of an epoch it would go on
+        return started, skipped
+
+
 class CheckpointMarker(TrainerCallback):
     """Marks each checkpoint once transformers has finished writing it."""
 
@@ -44,7 +68,8 @@ class CheckpointMarker(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero:
             folder = checkpoint_folder(args, state)
-            os.sync()  # the marker must not reach the disk before what it vouches for
+            if hasattr(os, "sync"):  # the marker must not reach the disk before what it vouches for
+                os.sync()
             with writing(folder):
                 (folder / COMPLETE).touch()
 

@@ -35,7 +35,7 @@ class TrainConfig:
     )
     eval_pairs: str | None = option(None, "held-out pairs; default: a part of --pairs")
     pairs_split: str = option(
-        "train", "split of a saved data set or of one on the hub; train[:2000] is one, too"
+        "train", "split of a saved data set or of one on the hub; there train[:2000] is one, too"
     )
     eval_pairs_split: str = option("test", "the same for --eval_pairs")
     eval_fraction: float = option(0.1, "share of prompts held out where --eval-pairs is not given")

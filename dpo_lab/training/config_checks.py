@@ -12,6 +12,7 @@ from dpo_lab.errors import InputError
 from dpo_lab.losses import settle_shared_options
 from dpo_lab.training.config import TrainConfig
 from dpo_lab.training.objective import LossConfig
+from dpo_lab.training.processes import sharded
 
 _POSITIVE = (
     "world_pairs",
@@ -48,6 +49,8 @@ def check_config(config: TrainConfig) -> None:
     prompts = config.sample_prompts
     if prompts is not None and (prompts < 0 or prompts == 1):
         raise InputError(f"sample_prompts must be 0 or at least 2, got {prompts}")
+    if prompts and sharded():
+        raise InputError("sample_prompts: under FSDP no process has all weights to answer with")
     for name in _POSITIVE:
         value = getattr(config, name)
         if value is not None and not value > 0:
@@ -65,9 +68,10 @@ def _check_sources(config: TrainConfig) -> None:
         source, split = getattr(config, name), getattr(config, f"{name}_split")
         if split == getattr(default, f"{name}_split"):
             continue
-        if source is None or Path(source).is_file():
-            what = "is not given" if source is None else f"{source} is a file and has no splits"
-            raise InputError(f"{name}_split: {split!r} cannot be taken, {name} {what}")
+        if source is None:
+            raise InputError(f"{name}_split: {split!r} cannot be taken, {name} is not given")
+        if Path(source).exists() and not Path(source, "dataset_dict.json").is_file():
+            raise InputError(f"{name}_split: {split!r} cannot be taken, {source} has no splits")
 
 
 def _check_loss(config: TrainConfig) -> None:

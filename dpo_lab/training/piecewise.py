@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer
 
+from dpo_lab.training.checkpoints import ResumableTrainer
 from dpo_lab.training.examples import pieces
 from dpo_lab.training.metrics import Means
 
 
-class PieceTrainer(Trainer):
+class PieceTrainer(ResumableTrainer):
     """A subclass's `compute_loss` gets one piece of a batch (`examples.pieces`) at a time.
 
     It adds what it measured to `means["train"]` or `means["eval"]`, where `real` says how many of
@@ -80,14 +80,6 @@ class PieceTrainer(Trainer):
         if not self.is_fsdp_enabled:
             return None
         return self.accelerator.get_state_dict(self.model_wrapped)
-
-    def _init_training_state(
-        self, max_steps: int, steps_per_epoch: int, epochs: int, *more: Any
-    ) -> tuple[int, int]:
-        started, skipped = super()._init_training_state(max_steps, steps_per_epoch, epochs, *more)
-        if self.state.global_step >= max_steps:
-            started = epochs  # resumed at its end; transformers would train one step more
-        return started, skipped
 
     def _sum_over_processes(self, values: Tensor) -> Tensor:
         return self.accelerator.reduce(values, "sum")

@@ -26,7 +26,6 @@ from dpo_lab.logprobs import sequence_logps
 from dpo_lab.losses import AnswerLogps, AnswerOutput, LossOutput, PairLogps
 from dpo_lab.models import disable_dropout
 from dpo_lab.scoring import batch_logits, batch_logps
-from dpo_lab.training.checkpoints import checkpoint_folder
 from dpo_lab.training.examples import (
     MISMATCHED,
     PreferenceCollator,
@@ -46,7 +45,6 @@ from dpo_lab.training.objective import (
 from dpo_lab.training.piecewise import PieceTrainer
 from dpo_lab.training.processes import sharded
 from dpo_lab.training.sample_metrics import SampleMetrics
-from dpo_lab.training.write_failures import writing
 
 STEP_ZERO_TOLERANCE = 1e-3
 STEP_ZERO_ROUNDING = 1e-6  # of float32, for losses that are large at the reference
@@ -210,16 +208,11 @@ class PreferenceTrainer(PieceTrainer):
             )
         return loss
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = checkpoint_folder(self.args, self.state)
-        with writing(folder):
-            super()._save_checkpoint(model, trial)
-            if self.is_world_process_zero():
-                text = json.dumps(self.objective.state_dict())
-                (folder / LOSS_STATE).write_text(text, encoding="utf-8")
-                if self.moving is not None:
-                    self.moving.save(folder)
-        self.accelerator.wait_for_everyone()  # a marker must vouch for every process's files
+    def write_beside(self, folder: Path) -> None:
+        text = json.dumps(self.objective.state_dict())
+        (folder / LOSS_STATE).write_text(text, encoding="utf-8")
+        if self.moving is not None:
+            self.moving.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -41,7 +41,7 @@ from dpo_lab.training.first_stage import prepare_models, supervised_stage
 from dpo_lab.training.hub import check_hub, push
 from dpo_lab.training.processes import check_one_card, is_main, on_cpu, wait_for_all
 from dpo_lab.training.run_data import Say, encode, load_data
-from dpo_lab.training.run_folder import RunFolder
+from dpo_lab.training.run_folder import RunFolder, whole_folder
 from dpo_lab.training.scratch import remove_left_overs, scratch_folder
 from dpo_lab.training.surroundings import bound_kernel_caches, peak_memory, surroundings
 from dpo_lab.training.task import Task, TaskExamples, prepare_task
@@ -51,7 +51,7 @@ def train(config: TrainConfig, say: Say = print) -> PairEvaluation | AnswerEvalu
     """Run the whole recipe and return the held-out evaluation; the main process does, of several.
 
     Raises `InputError` for anything wrong with the configuration, the data, the models or the
-    output folder, before training starts.
+    output folder, before training starts; and where a file cannot be written, at any time.
     """
     started = time.monotonic()
     disable_progress_bar()  # transformers' own, for files; training has its bar
@@ -120,7 +120,8 @@ def _train(
         if model_hash(after) != facts["reference_sha256"]:
             raise RuntimeError("the reference changed during the run; its results mean nothing")
     if config.use_peft:
-        save_adapter(policy, run.adapter, tokenizer, base_sha256, weights)
+        with whole_folder(run.adapter) as folder:
+            save_adapter(policy, folder, tokenizer, base_sha256, weights)
         policy, weights = load_policy(run.adapter), None
     run.save_model(run.model, policy, tokenizer, weights)
     # What is judged is what lies on the disk.

@@ -19,7 +19,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,17 +113,24 @@ class RunFolder:
         tokenizer: PreTrainedTokenizerBase,
         weights: dict[str, Tensor] | None = None,
     ) -> None:
-        """Write a model folder beside its final place, then move it there.
+        """Save a model and its tokenizer as transformers loads them.
 
         weights: to be saved in the place of the model's own, where those lie in shards.
         """
-        unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
-        with writing(folder):
-            shutil.rmtree(unfinished, ignore_errors=True)
+        with whole_folder(folder) as unfinished:
             model.save_pretrained(unfinished, state_dict=weights)
             tokenizer.save_pretrained(unfinished)
-            shutil.rmtree(folder, ignore_errors=True)
-            unfinished.rename(folder)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder`, which takes its place when all is written."""
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
+    with writing(folder):
+        shutil.rmtree(unfinished, ignore_errors=True)
+        yield unfinished
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -8,9 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from dpo_lab.errors import InputError
 from dpo_lab.training.write_failures import writing
 
-_PREFIX, _SUFFIX = "rows.", ".unfinished"
+_PREFIX, _SUFFIX, _LOCK = "rows.", ".unfinished", "lock"
 
 
 @contextlib.contextmanager
@@ -21,9 +24,12 @@ def scratch_folder(root: Path) -> Iterator[Path]:
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=root, prefix=_PREFIX, suffix=_SUFFIX))
+        lock = FileLock(folder / _LOCK)
+        lock.acquire()  # the system lets go of it when this process ends, however it does
     try:
         yield folder
     finally:
+        lock.release()
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # of the first one that is not empty
             for path in made:
@@ -36,6 +42,11 @@ def left_overs(root: Path) -> list[Path]:
 
 
 def remove_left_overs(root: Path) -> None:
-    """Remove what killed runs left under `root`."""
+    """Remove what killed runs left under `root`. Raises `InputError` if a run is at work there."""
     for folder in left_overs(root):
+        try:
+            with FileLock(folder / _LOCK, blocking=False):
+                pass
+        except Timeout:
+            raise InputError(f"output_dir {root}: another run is at work there") from None
         shutil.rmtree(folder, ignore_errors=True)

@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from torch import Tensor
+from transformers import PreTrainedModel, TrainingArguments
 
 from dpo_lab.batching import EncodedResponse, collate
 from dpo_lab.logprobs import response_mask
 from dpo_lab.training.checkpoints import (
     CheckpointMarker,
-    checkpoint_folder,
+    ResumableTrainer,
     closed_progress,
     last_complete_checkpoint,
     use_readable_progress,
 )
 from dpo_lab.training.processes import on_cpu
-from dpo_lab.training.write_failures import writing
 
 IGNORED = -100  # transformers' label for a position that does not count
 
@@ -34,14 +32,6 @@ class SFTConfig:
     learning_rate: float = 1e-3
     per_device_train_batch_size: int = 16
     seed: int = 0
-
-
-class _Trainer(Trainer):
-    """transformers' own, which names the checkpoint that it cannot write."""
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        with writing(checkpoint_folder(self.args, self.state)):
-            super()._save_checkpoint(model, trial)
 
 
 def train_sft(
@@ -67,7 +57,7 @@ def train_sft(
             "labels": batch.input_ids.masked_fill(~mask, IGNORED),
         }
 
-    trainer = _Trainer(
+    trainer = ResumableTrainer(
         model=model,
         args=TrainingArguments(
             output_dir=str(checkpoints),

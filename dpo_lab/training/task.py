@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -135,7 +136,9 @@ class PairTask(Task):
         self, part: Part, ref_logps: RefLogps, mismatches: Mismatches | None
     ) -> Sequence[PreferenceExample]:
         reference = None if ref_logps is None else ScoredPairs(*ref_logps.chunk(2))
-        margins = beside(lambda pair: pair.margin, part.examples)
+        margins = None
+        if "score_difference" in self.losses.inputs:
+            margins = array("d", (pair.margin for pair in part.examples))
         return attach_reference(part.encoded, reference, margins, mismatches)
 
     def evaluate(self, policy: nn.Module, ref_logps: RefLogps) -> PairEvaluation:
@@ -159,7 +162,7 @@ class AnswerTask(Task):
     def attach(
         self, part: Part, ref_logps: RefLogps, mismatches: Mismatches | None
     ) -> Sequence[AnswerExample]:
-        labels = beside(lambda example: example.label, part.examples)
+        labels = beside(bool, array("b", (example.label for example in part.examples)))
         return attach_labels(part.encoded, labels, ref_logps, mismatches)
 
     def evaluate(self, policy: nn.Module, ref_logps: RefLogps) -> AnswerEvaluation:

@@ -52,15 +52,15 @@ def after_write_failure(root: Path, complete: Iterable[Path], error: BaseExcepti
     said = f"writing failed ({_first_line(error)})"
     if isinstance(error, WriteError):
         said = str(error)
-    return f"output_dir {root}: {said}; {what_is_left(complete, 'make room and ')}"
+    return f"output_dir {root}: {said}; {what_is_left(root, complete, 'make room and ')}"
 
 
-def what_is_left(complete: Iterable[Path], first: str = "") -> str:
-    """Which checkpoint to go on from, and what must be done `first`."""
+def what_is_left(root: Path, complete: Iterable[Path], first: str = "") -> str:
+    """Which checkpoint the run in `root` can go on from, and what must be done `first`."""
     *_, last = (None, *complete)
-    if last is None:
-        return "no whole checkpoint lies there"
-    return f"{last.name} is whole; {first}go on with --resume"
+    left = "no whole checkpoint lies there" if last is None else f"{last.name} is whole"
+    begun = last is not None or (root / "run.json").is_file()  # else nothing was computed yet
+    return f"{left}; {first}{'go on with --resume' if begun else 'start again'}"
 
 
 def _first_line(error: BaseException) -> str:
