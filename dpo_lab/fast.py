@@ -143,18 +143,17 @@ def why_not_fast(
 
     The longest row of the data should be among them: a sliding window matters from its width on.
     Compared in the model's own precision to 1e-3 nats a sequence and, where another `precision` is
-    asked for on CUDA, in that one as well: there another attention kernel runs.
+    asked for, in that one as well: there another attention runs.
     """
     device = next(model.parameters()).device
     if device.type == "cuda" and precision in HALF and not has_varlen(device):
         return "this card or this torch has no variable-length attention"
-    precisions = {None, precision} if device.type == "cuda" else {None}
     was_training = model.training
     model.eval()
     try:
         with fast_path(model), torch.no_grad():
             packed, plain = pack(encoded).to(device), collate(encoded, pad_id).to(device)
-            for each in precisions:
+            for each in dict.fromkeys((None, precision)):
                 with autocast(device, each):
                     fast, slow = packed_logps(model, packed), batch_logps(model, plain)
                 allowed = TOLERANCE if each is None else 0.1 + HALF_TOLERANCE * slow.abs()

@@ -210,6 +210,16 @@ def test_attention_by_matrix_products_is_that_of_sdpa() -> None:
     torch.testing.assert_close(one, dense, atol=1e-12, rtol=1e-12)
 
 
+def test_a_wrong_attention_of_half_precision_is_found_out_where_it_is_used(monkeypatch) -> None:
+    from dpo_lab import segments
+
+    model, right = make_model(CONFIGS["llama"]).float(), segments._by_products
+    assert why_not_fast(model, make_pairs(), 0, torch.bfloat16) is None
+    monkeypatch.setattr(segments, "_by_products", lambda q, k, v, scale: right(q, k, v, -scale))
+    assert why_not_fast(model, make_pairs(), 0) is None
+    assert "log-probs differ by" in why_not_fast(model, make_pairs(), 0, torch.bfloat16)
+
+
 def test_keys_of_the_one_kernel_path_are_gathered_as_segments_need_them() -> None:
     """Queries stay in place; keys are prompt and chosen, then prompt and rejected."""
     from dpo_lab.segments import _layout
