@@ -9,10 +9,11 @@ import torch
 from torch.nn import functional as F
 from training_fixtures import make_trainer
 
-from dpo_lab.batching import EncodedResponse, collate, pair_rows
+from dpo_lab.batching import EncodedPair, EncodedResponse, collate, pair_rows
 from dpo_lab.errors import InputError
 from dpo_lab.logprobs import answer_weights, response_table, sequence_kls, token_logps
 from dpo_lab.models import load_policy, load_tokenizer
+from dpo_lab.pairs import PreferencePair, UnpairedExample
 from dpo_lab.sampling import sample_responses
 from dpo_lab.scoring import (
     batch_logits,
@@ -23,6 +24,7 @@ from dpo_lab.scoring import (
 from dpo_lab.training.examples import Mismatches, attach_reference
 from dpo_lab.training.mismatches import mismatched_pairs, mismatched_rows
 from dpo_lab.training.objective import LossConfig
+from dpo_lab.training.run_data import EncodedData, Part
 from dpo_lab.training.sample_metrics import SampleMetrics
 
 
@@ -239,3 +241,12 @@ def test_samples_of_the_policy_are_measured_at_each_evaluation(
     logged = trainer.state.log_history[-1]
     assert logged["eval_loss"] == row["eval_loss"]
     assert logged["kl/policy"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_model_made_here_learns_good_answers_only() -> None:
+    good, bad, other = (EncodedResponse([1, 5, last], 2) for last in (6, 7, 8))
+    labelled = [UnpairedExample("p", "a", True), UnpairedExample("p", "b", False)]
+    answers = Part([*labelled, labelled[0]], [good, bad, other])
+    assert list(EncodedData(answers, answers, {}).good_answers) == [good, other]
+    pairs = Part([PreferencePair("p", "a", "b")], [EncodedPair(good, bad)])
+    assert list(EncodedData(pairs, pairs, {}).good_answers) == [good]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ from dpo_lab.batching import pair_rows
 from dpo_lab.cli import main
 from dpo_lab.models import load_policy
 from dpo_lab.scoring import ScoredPairs, score_responses
+from dpo_lab.training import surroundings
 from dpo_lab.training.examples import attach_reference
 from dpo_lab.training.objective import LossConfig
 from dpo_lab.training.reference import cache_key
+
+CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 
 
 def test_bfloat16_training_follows_float32_with_log_probs_in_float32(
@@ -82,12 +86,19 @@ def test_scores_in_another_precision_are_cached_apart(tiny_model, encoded) -> No
 
 
 def test_a_run_in_bfloat16_from_the_command_line(
-    tiny_model, pair_file, cache: Path, tmp_path: Path, capsys
+    tiny_model, pair_file, cache: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
-    run = tmp_path / "run"
+    run, kept = tmp_path / "run", []
+    for name in CACHES:
+        monkeypatch.setenv(name, "to be put back")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(surroundings, "keep_freed_memory", lambda: kept.append(True))
     where = ["--pairs", str(pair_file), "--model", str(tiny_model), "--output_dir", str(run)]
     assert main(["train", *where, "--bf16", "--max_steps", "2", "--sample_prompts", "3"]) == 0
     assert json.loads((run / "run.json").read_text())["config"]["bf16"] is True
+    if not torch.accelerator.is_available():
+        assert kept
+        assert {os.environ[name] for name in CACHES} == {"64"}
     first = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
     # The reference's scores run in bfloat16 too, so they agree with the policy's to its rounding.
     assert first["kl/policy"] == pytest.approx(0.0, abs=0.05)
