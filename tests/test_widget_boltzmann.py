@@ -181,10 +181,12 @@ class TestNumbers:
         [
             ([1.0, 1e-300], [-1e4, 1e4]),
             ([0.5, 0.5], [7.0, 7.0]),
+            ([1 / 8] * 8, [4.0] * 8),
+            ([1 / 7] * 7, [-3.3] * 7),
             ([1.0, 0.0], [0.0, 5.0]),
             ([1 / 12] * 12, list(range(12))),
         ],
-        ids=["extreme", "equal rewards", "one answer", "twelve"],
+        ids=["extreme", "equal", "equal but for rounding", "below 0", "one answer", "twelve"],
     )
     def test_odd_worlds_are_drawn(self, reader, weights, rewards):
         page = reader(BoltzmannExplorer(weights, rewards))

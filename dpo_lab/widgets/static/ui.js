@@ -136,9 +136,12 @@ export function roundUp(size) {
   return power * [1, 2, 5, 10].find((factor) => factor * power >= size * (1 - 1e-9));
 }
 
-// Round ends and marks for an axis that has to show [low, high].
+// Round ends and marks for an axis that has to show [low, high]. Ends that only rounding keeps apart,
+// in either order, are one value.
 export function axis(low, high, intervals = 4) {
-  const step = roundUp((high - low || Math.abs(low) || 1) / intervals);
+  const size = Math.max(Math.abs(low), Math.abs(high));
+  const span = high - low > 1e-9 * size ? high - low : size;
+  const step = roundUp((span || 1) / intervals);
   const first = Math.floor(low / step + 1e-9);
   const last = Math.max(first + 1, Math.ceil(high / step - 1e-9));
   const marks = Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
